@@ -1,0 +1,106 @@
+"""The one interface that CLI, TUI and engines call; ``grpc`` and ``embedded`` implement it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from mx.core.source import (
+    PeerRecord,
+    PodReference,
+    SourceEntry,
+    SourceFilter,
+    SourceIdentity,
+    SourceSummary,
+    WorkerKey,
+    WorkerRecord,
+)
+from mx.core.transfer import TransferReport
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHealth:
+    """Answer of HealthService: ``status`` is exactly ``ok`` when the server can serve."""
+
+    version: str
+    status: str
+    uptime_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiReply:
+    """Answer of ApiService. ``data`` is the raw reply, ``error`` names what went wrong."""
+
+    success: bool
+    data: bytes | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """What an mx server says about itself; a published server has no such answer."""
+
+    version: str
+    started_at_ms: int
+    ready: bool
+    draining: bool
+    store_backend: str
+    store_ok: bool
+    store_latency_ms: float
+    sources_by_status: Mapping[str, int]
+    listen: str
+    settings_file: str
+
+
+class Client(Protocol):
+    """A connection to a server, or to the same services in this process.
+
+    Every method raises UnavailableError when the server can't be reached, DeadlineError when it
+    takes longer than the client's timeout, and the MxError that the server answered.
+    """
+
+    async def health(self) -> ServerHealth: ...
+
+    async def send(self, action: str, *, payload: bytes | None = None) -> ApiReply: ...
+
+    async def status(self) -> ServerStatus: ...
+
+    async def publish(
+        self, identity: SourceIdentity, worker: WorkerRecord, *, worker_id: str, pod: PodReference = PodReference()
+    ) -> str:
+        """Advertise a worker; the source id. Raises InvalidArgumentError with the server's in-band message."""
+        ...
+
+    async def announce(self, key: WorkerKey, peer: PeerRecord) -> bool:
+        """mx's own record beside the published one. False when the record is unknown; on a published
+        server, which has no such call, PreconditionError."""
+        ...
+
+    async def update_status(self, key: WorkerKey, status: int, *, source_load: float | None = None) -> bool:
+        """Heartbeat. False when the server does not know the worker."""
+        ...
+
+    async def list_sources(
+        self, query: SourceFilter, *, identity: SourceIdentity | None = None
+    ) -> tuple[SourceSummary, ...]:
+        """Rows of matching sources; ``identity`` restricts to its source id."""
+        ...
+
+    async def find_peers(self, identity: SourceIdentity, *, worker_rank: int) -> tuple[SourceSummary, ...]:
+        """READY, fresh rows with their peer record, in one call; falls back to the published calls."""
+        ...
+
+    async def get_source(self, source_id: str, worker_id: str) -> SourceEntry | None: ...
+
+    async def withdraw(self, key: WorkerKey) -> bool:
+        """Remove a record at once; on a published server mark it STALE."""
+        ...
+
+    async def report_transfer(self, report: TransferReport) -> None:
+        """Tell the server how a load goes or went; a published server has no such call and is skipped."""
+        ...
+
+    async def list_transfers(self, *, limit: int = 100) -> tuple[TransferReport, ...]: ...
+
+    async def close(self) -> None: ...

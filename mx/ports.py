@@ -1,0 +1,164 @@
+"""What mx needs from the outside, as Protocols over ``core`` values.
+
+No protobuf, no torch, no library types. One port, one contract suite in ``mx/testing``,
+run against every implementation.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from mx.core.source import PeerRecord, SourceEntry, SourceFilter, SourceSummary, WorkerKey
+
+
+class Clock(Protocol):
+    """Time as an input."""
+
+    def now_ms(self) -> int:
+        """Unix milliseconds, for stamps that others read."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Seconds that never go back, for durations and deadlines."""
+        ...
+
+
+class SourceStore(Protocol):
+    """Records of sources. Every method raises UnavailableError when the store can't be reached.
+
+    A failure is never answered like an absence. All times come in as parameters.
+    """
+
+    async def publish(self, entry: SourceEntry) -> None:
+        """Upsert by (source id, worker id, rank), atomically; replaces everything but ``peer``.
+
+        A ``peer`` of None keeps what ``announce`` stored before.
+        """
+        ...
+
+    async def announce(self, key: WorkerKey, peer: PeerRecord) -> bool:
+        """Attach mx's own record to a published worker; False when there is no such record."""
+        ...
+
+    async def update_status(
+        self, key: WorkerKey, *, status: int, source_load: float | None, now_ms: int
+    ) -> bool:
+        """Set status, load and time; False when there is no such record. Never creates one.
+
+        An update older than what is stored changes nothing and is still True.
+        """
+        ...
+
+    async def list_sources(self, query: SourceFilter, *, fresh_after_ms: int | None) -> tuple[SourceSummary, ...]:
+        """Rows that satisfy the filter, newest ``updated_at_ms`` first, cut to ``limit`` last.
+
+        With ``fresh_after_ms``, READY rows whose time is older or not positive are left out.
+        Answered from summaries: blobs and descriptors are not read.
+        """
+        ...
+
+    async def get(self, source_id: str, worker_id: str) -> SourceEntry | None:
+        """The full record of the lowest rank of that worker."""
+        ...
+
+    async def scan(self) -> AsyncIterator[SourceSummary]:
+        """Every row, in no order, in bounded memory; for the reaper and for views."""
+        ...
+
+    async def mark_stale(self, key: WorkerKey, *, observed_ms: int, now_ms: int) -> bool:
+        """STALE, if the record's time is still ``observed_ms``; a heartbeat in between wins."""
+        ...
+
+    async def remove(self, key: WorkerKey, *, observed_ms: int | None = None) -> bool:
+        """Delete one record, and the source when it was the last; conditional when ``observed_ms`` is given."""
+        ...
+
+    async def check(self) -> None:
+        """Cheap round trip for readiness; raises UnavailableError."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A range of memory to register: ``device_id`` is -1 for host memory."""
+
+    addr: int
+    size: int
+    device_id: int
+
+
+class ReadState(Enum):
+    PENDING = "pending"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Extents:
+    """Ranges of one read: element i of each array belongs together. All are ``array('Q')``."""
+
+    local_addr: array[int]
+    remote_addr: array[int]
+    length: array[int]
+    local_device: int
+    remote_device: int
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.length)
+
+
+class TransferBackend(Protocol):
+    """Moves bytes from a remote agent's registered memory into ours, one-sided.
+
+    Methods may be called from several threads. Every failure is an MxError:
+    UnavailableError when the peer is at fault or gone, InvalidArgumentError when a range isn't
+    registered here, InternalError otherwise.
+    """
+
+    @property
+    def agent_name(self) -> str: ...
+
+    @property
+    def listen_port(self) -> int:
+        """Port of the listen thread that published peers use; 0 when it is off."""
+        ...
+
+    def register(self, regions: Sequence[Region]) -> None:
+        """Pin memory so that it can be read from and into; ranges already registered cost nothing."""
+        ...
+
+    def deregister(self, regions: Sequence[Region]) -> None: ...
+
+    def local_metadata(self) -> bytes:
+        """Blob that lets a peer reach what is registered at this moment."""
+        ...
+
+    def connect(self, metadata: bytes) -> str:
+        """Load a peer's blob and connect; the peer's agent name."""
+        ...
+
+    def connect_endpoint(self, agent_name: str, host: str, port: int, *, deadline_s: float) -> None:
+        """Fetch a published peer's blob from its listen thread; raises UnavailableError after the deadline."""
+        ...
+
+    def disconnect(self, agent_name: str) -> None: ...
+
+    def start_read(self, agent_name: str, extents: Extents) -> object:
+        """Post one read; the handle is for ``poll`` and ``release`` only. May block until done."""
+        ...
+
+    def poll(self, handle: object) -> ReadState:
+        """Where a read stands; raises UnavailableError when it failed."""
+        ...
+
+    def release(self, handle: object) -> bool:
+        """Free a read. False while the hardware may still write: keep the memory and call again."""
+        ...
+
+    def close(self) -> None: ...
