@@ -1,0 +1,116 @@
+# Written by protos/generate.py from mx/admin/v1/admin.proto; do not edit.
+from __future__ import annotations
+
+import mx.wire.v1.p2p
+from mx.wire.runtime import add_file, message, service_handler, stub_class
+
+DESCRIPTOR = add_file(
+    b'\n\x17mx/admin/v1/admin.proto\x12\x0bmx.admin.v1\x1a\tp2p.proto"\x18\n\x16GetServerSt'
+    b'atusRequest"\xda\x02\n\x17GetServerStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x15\n\rstar'
+    b'ted_at_ms\x18\x02 \x01(\x03\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x10\n\x08draining\x18\x04 \x01(\x08\x12\x15\n\rstore_backen'
+    b'd\x18\x05 \x01(\t\x12\x10\n\x08store_ok\x18\x06 \x01(\x08\x12\x18\n\x10store_latency_ms\x18\x07 \x01(\x01\x12T\n\x11sources_b'
+    b'y_status\x18\x08 \x03(\x0b29.mx.admin.v1.GetServerStatusResponse.SourcesBySt'
+    b'atusEntry\x12\x0e\n\x06listen\x18\t \x01(\t\x12\x15\n\rsettings_file\x18\n \x01(\t\x1a6\n\x14SourcesBySta'
+    b'tusEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x028\x01"Z\n\nPeerRecord\x12\x10\n\x08endpoi'
+    b'nt\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\t\x12\x0f\n\x07host_id\x18\x03 \x01(\t\x12\x15\n\rlayout_digest\x18\x04'
+    b' \x01(\t"F\n\tWorkerKey\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x13\n\x0bworke'
+    b'r_rank\x18\x03 \x01(\r"\xdb\x03\n\tSourceRow\x12#\n\x03key\x18\x01 \x01(\x0b2\x16.mx.admin.v1.WorkerKey\x12'
+    b'\x12\n\nmodel_name\x18\x02 \x01(\t\x12/\n\x06status\x18\x03 \x01(\x0e2\x1f.model_express.p2p.SourceSt'
+    b'atus\x12\x15\n\rupdated_at_ms\x18\x04 \x01(\x03\x12\x13\n\x0baccelerator\x18\x05 \x01(\t\x12\x1a\n\rtraining_ste'
+    b'p\x18\x06 \x01(\x04H\x00\x88\x01\x01\x12\x1d\n\x10layout_signature\x18\x07 \x01(\tH\x01\x88\x01\x01\x126\n\x08topology\x18\x08 \x03(\x0b2$.'
+    b'mx.admin.v1.SourceRow.TopologyEntry\x12\x18\n\x0bsource_load\x18\t \x01(\x02H\x02\x88\x01\x01\x12\x1c\n'
+    b'\x14worker_grpc_endpoint\x18\n \x01(\t\x12%\n\x04peer\x18\x0b \x01(\x0b2\x17.mx.admin.v1.PeerReco'
+    b'rd\x1a/\n\rTopologyEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x028\x01B\x10\n\x0e_training'
+    b'_stepB\x13\n\x11_layout_signatureB\x0e\n\x0c_source_load"a\n\x13AnnouncePeerReques'
+    b't\x12#\n\x03key\x18\x01 \x01(\x0b2\x16.mx.admin.v1.WorkerKey\x12%\n\x04peer\x18\x02 \x01(\x0b2\x17.mx.admin.'
+    b'v1.PeerRecord"%\n\x14AnnouncePeerResponse\x12\r\n\x05known\x18\x01 \x01(\x08"\\\n\x10FindPeer'
+    b'sRequest\x123\n\x08identity\x18\x01 \x01(\x0b2!.model_express.p2p.SourceIdentity\x12\x13\n'
+    b'\x0bworker_rank\x18\x02 \x01(\r"L\n\x11FindPeersResponse\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12$\n\x04ro'
+    b'ws\x18\x02 \x03(\x0b2\x16.mx.admin.v1.SourceRow"\x80\x03\n\x15ListSourceRowsRequest\x12\x16\n\tso'
+    b'urce_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x123\n\x08identity\x18\x02 \x01(\x0b2!.model_express.p2p.SourceI'
+    b'dentity\x124\n\x06status\x18\x03 \x01(\x0e2\x1f.model_express.p2p.SourceStatusH\x01\x88\x01\x01\x12\x17\n'
+    b'\nmodel_name\x18\x04 \x01(\tH\x02\x88\x01\x01\x12\x18\n\x0bworker_rank\x18\x05 \x01(\rH\x03\x88\x01\x01\x12\x1e\n\x11min_training'
+    b'_step\x18\x06 \x01(\x04H\x04\x88\x01\x01\x12\x1e\n\x11min_updated_at_ms\x18\x07 \x01(\x03H\x05\x88\x01\x01\x12\r\n\x05limit\x18\x08 \x01(\rB'
+    b'\x0c\n\n_source_idB\t\n\x07_statusB\r\n\x0b_model_nameB\x0e\n\x0c_worker_rankB\x14\n\x12_min_'
+    b'training_stepB\x14\n\x12_min_updated_at_ms">\n\x16ListSourceRowsResponse\x12$\n'
+    b'\x04rows\x18\x01 \x03(\x0b2\x16.mx.admin.v1.SourceRow"8\n\x10GetSourceRequest\x12\x11\n\tsourc'
+    b'e_id\x18\x01 \x01(\t\x12\x11\n\tworker_id\x18\x02 \x01(\t"<\n\x11GetSourceResponse\x12\'\n\x05entry\x18\x01 \x01('
+    b'\x0b2\x18.mx.admin.v1.SourceEntry"\x94\x02\n\x0bSourceEntry\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12\x11'
+    b'\n\tworker_id\x18\x02 \x01(\t\x123\n\x08identity\x18\x03 \x01(\x0b2!.model_express.p2p.SourceId'
+    b'entity\x121\n\x06worker\x18\x04 \x01(\x0b2!.model_express.p2p.WorkerMetadata\x12\x18\n\x0bsou'
+    b'rce_load\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12%\n\x04peer\x18\x06 \x01(\x0b2\x17.mx.admin.v1.PeerRecord\x12&\n\x03po'
+    b'd\x18\x07 \x01(\x0b2\x19.mx.admin.v1.PodReferenceB\x0e\n\x0c_source_load"<\n\x0cPodReferen'
+    b'ce\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t"<\n\x15WithdrawSour'
+    b'ceRequest\x12#\n\x03key\x18\x01 \x01(\x0b2\x16.mx.admin.v1.WorkerKey")\n\x16WithdrawSource'
+    b'Response\x12\x0f\n\x07removed\x18\x01 \x01(\x08"\xdc\x03\n\x0eTransferReport\x12\x13\n\x0btransfer_id\x18\x01 \x01('
+    b'\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x11\n\tsource_id\x18\x03 \x01(\t\x12\x11\n\tworker_id\x18\x04 \x01(\t\x12\x13\n\x0bw'
+    b"orker_rank\x18\x05 \x01(\r\x12'\n\x08strategy\x18\x06 \x01(\x0e2\x15.mx.admin.v1.Strategy\x12)\n\x05sta"
+    b'te\x18\x07 \x01(\x0e2\x1a.mx.admin.v1.TransferState\x12\x13\n\x0bbytes_total\x18\x08 \x01(\x04\x12\x12\n\nbyt'
+    b'es_done\x18\t \x01(\x04\x12\x10\n\x08verified\x18\n \x01(\x08\x12\x15\n\rstarted_at_ms\x18\x0b \x01(\x03\x12\x0f\n\x07second'
+    b's\x18\x0c \x01(\x01\x12"\n\x06stages\x18\r \x03(\x0b2\x12.mx.admin.v1.Stage\x12)\n\x07sources\x18\x0e \x03(\x0b2\x18.m'
+    b'x.admin.v1.SourceShare\x12\x10\n\x08segments\x18\x0f \x01(\x04\x12\x17\n\x0fsegments_reread\x18\x10 \x01('
+    b'\x04\x12\x0f\n\x07tensors\x18\x11 \x01(\x04\x12\x14\n\x0cverify_cpu_s\x18\x12 \x01(\x01\x12\x0e\n\x06reason\x18\x13 \x01(\t"&\n\x05Stag'
+    b'e\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x01"\x86\x01\n\x0bSourceShare\x12\x11\n\tworker_id\x18\x01 '
+    b'\x01(\t\x12\x10\n\x08endpoint\x18\x02 \x01(\t\x12\r\n\x05bytes\x18\x03 \x01(\x04\x12\x0e\n\x06gbit_s\x18\x04 \x01(\x01\x12\x10\n\x08segments'
+    b'\x18\x05 \x01(\x04\x12\x10\n\x08verified\x18\x06 \x01(\x08\x12\x0f\n\x07dropped\x18\x07 \x01(\t"D\n\x15ReportTransferReque'
+    b'st\x12+\n\x06report\x18\x01 \x01(\x0b2\x1b.mx.admin.v1.TransferReport"\x18\n\x16ReportTransfe'
+    b'rResponse"%\n\x14ListTransfersRequest\x12\r\n\x05limit\x18\x01 \x01(\r"E\n\x15ListTransfer'
+    b'sResponse\x12,\n\x07reports\x18\x01 \x03(\x0b2\x1b.mx.admin.v1.TransferReport*J\n\x08Strat'
+    b'egy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x11\n\rSTRATEGY_PEER\x10\x01\x12\x11\n\rSTRATEGY_DIS'
+    b'K\x10\x02*\x7f\n\rTransferState\x12\x1e\n\x1aTRANSFER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16TRANSFER'
+    b'_STATE_RUNNING\x10\x01\x12\x17\n\x13TRANSFER_STATE_DONE\x10\x02\x12\x19\n\x15TRANSFER_STATE_FAIL'
+    b'ED\x10\x032\xc2\x05\n\x0cAdminService\x12\\\n\x0fGetServerStatus\x12#.mx.admin.v1.GetServer'
+    b'StatusRequest\x1a$.mx.admin.v1.GetServerStatusResponse\x12S\n\x0cAnnounceP'
+    b'eer\x12 .mx.admin.v1.AnnouncePeerRequest\x1a!.mx.admin.v1.AnnouncePeer'
+    b'Response\x12J\n\tFindPeers\x12\x1d.mx.admin.v1.FindPeersRequest\x1a\x1e.mx.admin.'
+    b'v1.FindPeersResponse\x12Y\n\x0eListSourceRows\x12".mx.admin.v1.ListSourceR'
+    b'owsRequest\x1a#.mx.admin.v1.ListSourceRowsResponse\x12J\n\tGetSource\x12\x1d.m'
+    b'x.admin.v1.GetSourceRequest\x1a\x1e.mx.admin.v1.GetSourceResponse\x12Y\n\x0eW'
+    b'ithdrawSource\x12".mx.admin.v1.WithdrawSourceRequest\x1a#.mx.admin.v1.'
+    b'WithdrawSourceResponse\x12Y\n\x0eReportTransfer\x12".mx.admin.v1.ReportTra'
+    b'nsferRequest\x1a#.mx.admin.v1.ReportTransferResponse\x12V\n\rListTransfe'
+    b'rs\x12!.mx.admin.v1.ListTransfersRequest\x1a".mx.admin.v1.ListTransfer'
+    b'sResponseb\x06proto3'
+)
+
+STRATEGY_UNSPECIFIED = 0
+STRATEGY_PEER = 1
+STRATEGY_DISK = 2
+
+TRANSFER_STATE_UNSPECIFIED = 0
+TRANSFER_STATE_RUNNING = 1
+TRANSFER_STATE_DONE = 2
+TRANSFER_STATE_FAILED = 3
+
+GetServerStatusRequest = message(DESCRIPTOR, "GetServerStatusRequest")
+GetServerStatusResponse = message(DESCRIPTOR, "GetServerStatusResponse")
+PeerRecord = message(DESCRIPTOR, "PeerRecord")
+WorkerKey = message(DESCRIPTOR, "WorkerKey")
+SourceRow = message(DESCRIPTOR, "SourceRow")
+AnnouncePeerRequest = message(DESCRIPTOR, "AnnouncePeerRequest")
+AnnouncePeerResponse = message(DESCRIPTOR, "AnnouncePeerResponse")
+FindPeersRequest = message(DESCRIPTOR, "FindPeersRequest")
+FindPeersResponse = message(DESCRIPTOR, "FindPeersResponse")
+ListSourceRowsRequest = message(DESCRIPTOR, "ListSourceRowsRequest")
+ListSourceRowsResponse = message(DESCRIPTOR, "ListSourceRowsResponse")
+GetSourceRequest = message(DESCRIPTOR, "GetSourceRequest")
+GetSourceResponse = message(DESCRIPTOR, "GetSourceResponse")
+SourceEntry = message(DESCRIPTOR, "SourceEntry")
+PodReference = message(DESCRIPTOR, "PodReference")
+WithdrawSourceRequest = message(DESCRIPTOR, "WithdrawSourceRequest")
+WithdrawSourceResponse = message(DESCRIPTOR, "WithdrawSourceResponse")
+TransferReport = message(DESCRIPTOR, "TransferReport")
+Stage = message(DESCRIPTOR, "Stage")
+SourceShare = message(DESCRIPTOR, "SourceShare")
+ReportTransferRequest = message(DESCRIPTOR, "ReportTransferRequest")
+ReportTransferResponse = message(DESCRIPTOR, "ReportTransferResponse")
+ListTransfersRequest = message(DESCRIPTOR, "ListTransfersRequest")
+ListTransfersResponse = message(DESCRIPTOR, "ListTransfersResponse")
+
+AdminService_NAME = DESCRIPTOR.services_by_name["AdminService"].full_name
+AdminServiceStub = stub_class(DESCRIPTOR, "AdminService")
+AdminServiceAsyncStub = AdminServiceStub
+
+
+def AdminService_handler(implementation):
+    return service_handler(DESCRIPTOR, "AdminService", implementation)
