@@ -6,13 +6,12 @@ run against every implementation.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from mx.core.source import PeerRecord, SourceEntry, SourceFilter, SourceSummary, WorkerKey
+from mx.core.tensors import Extents, Region
 
 
 class Clock(Protocol):
@@ -53,7 +52,9 @@ class SourceStore(Protocol):
         """
         ...
 
-    async def list_sources(self, query: SourceFilter, *, fresh_after_ms: int | None) -> tuple[SourceSummary, ...]:
+    async def list_sources(
+        self, query: SourceFilter, *, fresh_after_ms: int | None
+    ) -> tuple[SourceSummary, ...]:
         """Rows that satisfy the filter, newest ``updated_at_ms`` first, cut to ``limit`` last.
 
         With ``fresh_after_ms``, READY rows whose time is older or not positive are left out.
@@ -84,33 +85,9 @@ class SourceStore(Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A range of memory to register: ``device_id`` is -1 for host memory."""
-
-    addr: int
-    size: int
-    device_id: int
-
-
 class ReadState(Enum):
     PENDING = "pending"
     DONE = "done"
-
-
-@dataclass(frozen=True, slots=True)
-class Extents:
-    """Ranges of one read: element i of each array belongs together. All are ``array('Q')``."""
-
-    local_addr: array[int]
-    remote_addr: array[int]
-    length: array[int]
-    local_device: int
-    remote_device: int
-
-    @property
-    def total_bytes(self) -> int:
-        return sum(self.length)
 
 
 class TransferBackend(Protocol):

@@ -67,7 +67,12 @@ class Client(Protocol):
     async def status(self) -> ServerStatus: ...
 
     async def publish(
-        self, identity: SourceIdentity, worker: WorkerRecord, *, worker_id: str, pod: PodReference = PodReference()
+        self,
+        identity: SourceIdentity,
+        worker: WorkerRecord,
+        *,
+        worker_id: str,
+        pod: PodReference = PodReference(),
     ) -> str:
         """Advertise a worker; the source id. Raises InvalidArgumentError with the server's in-band message."""
         ...

@@ -126,7 +126,6 @@ class TransferEngineSession:
     session_id: str
 
 
-
 @dataclass(frozen=True, slots=True)
 class TensorSource:
     """Payload of a weights source. ``tensors`` is empty when the worker serves its own manifest."""

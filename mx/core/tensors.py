@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,30 @@ class TensorDescriptor:
     size: int
     device_id: int
     dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A range of memory to register, page-aligned where it is host memory."""
+
+    addr: int
+    size: int
+    device_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extents:
+    """Ranges of one read: element i of each array belongs together. All are ``array('Q')``."""
+
+    local_addr: array[int]
+    remote_addr: array[int]
+    length: array[int]
+    local_device: int
+    remote_device: int
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.length)
 
 
 def layout_digest(tensors: Iterable[TensorDescriptor]) -> str:
@@ -44,7 +69,9 @@ class Mismatch:
             return self.reason
         parts = []
         if self.missing_count:
-            parts.append(_first(f"{self.missing_count} local tensors the source lacks", self.missing_on_source))
+            parts.append(
+                _first(f"{self.missing_count} local tensors the source lacks", self.missing_on_source)
+            )
         if self.different_count:
             parts.append(_first(f"{self.different_count} tensors differ", self.different))
         if self.extra_on_source:
@@ -59,7 +86,9 @@ def _first(label: str, names: Sequence[str]) -> str:
 _SHOWN = 3
 
 
-def match(local: Sequence[TensorDescriptor], remote: Sequence[TensorDescriptor]) -> tuple[int, ...] | Mismatch:
+def match(
+    local: Sequence[TensorDescriptor], remote: Sequence[TensorDescriptor]
+) -> tuple[int, ...] | Mismatch:
     """Index into ``local`` for each remote tensor, in the source's order; -1 where it is not wanted.
 
     Every local tensor must be covered by one remote tensor of equal name, size and dtype, and
