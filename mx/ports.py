@@ -66,7 +66,7 @@ class SourceStore(Protocol):
         """The full record of the lowest rank of that worker."""
         ...
 
-    async def scan(self) -> AsyncIterator[SourceSummary]:
+    def scan(self) -> AsyncIterator[SourceSummary]:
         """Every row, in no order, in bounded memory; for the reaper and for views."""
         ...
 
@@ -75,7 +75,7 @@ class SourceStore(Protocol):
         ...
 
     async def remove(self, key: WorkerKey, *, observed_ms: int | None = None) -> bool:
-        """Delete one record, and the source when it was the last; conditional when ``observed_ms`` is given."""
+        """Delete one record, and the source with its last one; only if unchanged since ``observed_ms``."""
         ...
 
     async def check(self) -> None:
@@ -121,7 +121,7 @@ class TransferBackend(Protocol):
         ...
 
     def connect_endpoint(self, agent_name: str, host: str, port: int, *, deadline_s: float) -> None:
-        """Fetch a published peer's blob from its listen thread; raises UnavailableError after the deadline."""
+        """Fetch a published peer's blob from its listen thread; UnavailableError after the deadline."""
         ...
 
     def disconnect(self, agent_name: str) -> None: ...

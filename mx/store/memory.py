@@ -1,0 +1,137 @@
+"""Sources in this process: the reference for every other store, and the store of tests and demos."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from mx.core.source import (
+    PeerRecord,
+    SourceEntry,
+    SourceFilter,
+    SourceStatus,
+    SourceSummary,
+    WorkerKey,
+    summarise,
+)
+from mx.errors import UnavailableError
+
+_Rank = tuple[str, int]  # worker id, rank
+
+
+class MemorySourceStore:
+    """``mx.ports.SourceStore`` over dictionaries. Gone with the process."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, dict[_Rank, SourceEntry]] = {}
+        self._closed = False
+
+    async def publish(self, entry: SourceEntry) -> None:
+        self._require_open()
+        ranks = self._sources.setdefault(entry.source_id, {})
+        rank = (entry.worker_id, entry.worker.worker_rank)
+        before = ranks.get(rank)
+        if entry.peer is None and before is not None:
+            entry = replace(entry, peer=before.peer)
+        ranks[rank] = entry
+
+    async def announce(self, key: WorkerKey, peer: PeerRecord) -> bool:
+        entry = self._find(key)
+        if entry is None:
+            return False
+        self._put(replace(entry, peer=peer))
+        return True
+
+    async def update_status(
+        self, key: WorkerKey, *, status: int, source_load: float | None, now_ms: int
+    ) -> bool:
+        entry = self._find(key)
+        if entry is None:
+            return False
+        if entry.worker.updated_at_ms <= now_ms:
+            worker = replace(entry.worker, status=status, updated_at_ms=now_ms)
+            self._put(replace(entry, worker=worker, source_load=source_load))
+        return True
+
+    async def list_sources(
+        self, query: SourceFilter, *, fresh_after_ms: int | None
+    ) -> tuple[SourceSummary, ...]:
+        self._require_open()
+        if query.source_id is None:
+            entries = [entry for ranks in self._sources.values() for entry in ranks.values()]
+        else:
+            entries = list(self._sources.get(query.source_id, {}).values())
+        rows = [row for row in map(summarise, entries) if _matches(row, query, fresh_after_ms)]
+        # Two stable sorts: equal times come in key order, so that every store lists them alike.
+        rows.sort(key=lambda row: (row.source_id, row.worker_id, row.worker_rank))
+        rows.sort(key=lambda row: row.updated_at_ms, reverse=True)
+        return tuple(rows[: query.limit] if query.limit > 0 else rows)
+
+    async def get(self, source_id: str, worker_id: str) -> SourceEntry | None:
+        self._require_open()
+        ranks = self._sources.get(source_id, {})
+        mine = [entry for (owner, _), entry in ranks.items() if owner == worker_id]
+        return min(mine, key=lambda entry: entry.worker.worker_rank, default=None)
+
+    async def scan(self) -> AsyncIterator[SourceSummary]:
+        self._require_open()
+        for source_id in tuple(self._sources):
+            for entry in tuple(self._sources.get(source_id, {}).values()):
+                yield summarise(entry)
+
+    async def mark_stale(self, key: WorkerKey, *, observed_ms: int, now_ms: int) -> bool:
+        entry = self._find(key)
+        if entry is None or entry.worker.updated_at_ms != observed_ms:
+            return False
+        self._put(
+            replace(entry, worker=replace(entry.worker, status=SourceStatus.STALE, updated_at_ms=now_ms))
+        )
+        return True
+
+    async def remove(self, key: WorkerKey, *, observed_ms: int | None = None) -> bool:
+        entry = self._find(key)
+        if entry is None or (observed_ms is not None and entry.worker.updated_at_ms != observed_ms):
+            return False
+        ranks = self._sources[key.source_id]
+        del ranks[(key.worker_id, key.worker_rank)]
+        if not ranks:
+            del self._sources[key.source_id]
+        return True
+
+    async def check(self) -> None:
+        self._require_open()
+
+    async def close(self) -> None:
+        self._closed = True
+
+    def _find(self, key: WorkerKey) -> SourceEntry | None:
+        self._require_open()
+        return self._sources.get(key.source_id, {}).get((key.worker_id, key.worker_rank))
+
+    def _put(self, entry: SourceEntry) -> None:
+        self._sources[entry.source_id][(entry.worker_id, entry.worker.worker_rank)] = entry
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise UnavailableError("the memory store is closed")
+
+
+def _matches(row: SourceSummary, query: SourceFilter, fresh_after_ms: int | None) -> bool:
+    if query.status is not None and row.status != query.status:
+        return False
+    if query.model_name is not None and row.model_name != query.model_name:
+        return False
+    if query.worker_rank is not None and row.worker_rank != query.worker_rank:
+        return False
+    if query.min_training_step is not None and (
+        row.training_step is None or row.training_step < query.min_training_step
+    ):
+        return False
+    if query.min_updated_at_ms is not None and row.updated_at_ms < query.min_updated_at_ms:
+        return False
+    # Only READY promises that somebody is there to answer, so only READY can be out of date.
+    return (
+        fresh_after_ms is None
+        or row.status != SourceStatus.READY
+        or row.updated_at_ms >= max(fresh_after_ms, 1)
+    )

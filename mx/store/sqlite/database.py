@@ -1,0 +1,297 @@
+"""One SQLite file: opening it, writing in groups, reading beside the writer, wording its errors.
+
+Writes of concurrent callers share a transaction: each caller queues its change and asks the
+writer's thread to commit; the thread takes whatever is queued by then, so a lone caller never
+waits and a crowd pays for one commit. A second connection reads, since in WAL mode readers and
+the writer don't wait for each other.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+import aiosqlite
+
+from mx.errors import (
+    IntegrityError,
+    InvalidArgumentError,
+    MxError,
+    PermissionDeniedError,
+    UnavailableError,
+)
+from mx.store.sqlite.schema import migrate
+
+T = TypeVar("T")
+
+_GROUP_MAX = 512  # changes per transaction: bounds how long the write lock is held (about 20 ms)
+# sqlite3 raises the first three; aiosqlite a plain ValueError once the connection is closed.
+_LIBRARY_ERRORS = (sqlite3.Error, OverflowError, UnicodeError, ValueError)
+
+_FETCH_CHUNK = 64  # rows per hop when a cursor is iterated; we fetch whole pages instead
+
+
+class _Change(Generic[T]):
+    """A change somebody waits for; the writer's thread fills in result or error."""
+
+    __slots__ = ("error", "result", "run")
+
+    def __init__(self, run: Callable[[sqlite3.Connection], T]) -> None:
+        self.run = run
+        self.result: T | None = None
+        self.error: Exception | None = None
+
+
+class _WriterConnection(sqlite3.Connection):
+    """``commit`` carries out everything queued at that moment, in order, in one transaction."""
+
+    queued: deque[_Change[Any]]
+    failing: bool = False
+
+    def commit(self) -> None:
+        group: list[_Change[Any]] = []
+        while self.queued and len(group) < _GROUP_MAX:
+            group.append(self.queued.popleft())
+        if not group:
+            return
+        error = self._carry_out(group)
+        if error is not None and len(group) > 1 and not _concerns_file(error):
+            # One of them can't be stored: its neighbours must not suffer for it.
+            for change in group:
+                change.error = self._carry_out([change])
+        else:
+            for change in group:
+                change.error = error
+
+    def _carry_out(self, group: Sequence[_Change[Any]]) -> Exception | None:
+        try:
+            self.execute("BEGIN IMMEDIATE")
+            for change in group:
+                change.result = change.run(self)
+            self.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001  # whatever it is must reach the one who waits
+            if self.in_transaction:
+                self.execute("ROLLBACK")
+            self.failing = _concerns_file(error)
+            return error
+        self.failing = False
+        return None
+
+
+class Database:
+    """An open file. Raises UnavailableError from every call once it can't be used any more."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        writer: aiosqlite.Connection,
+        reader: aiosqlite.Connection,
+        queued: deque[_Change[Any]],
+    ) -> None:
+        self.path = path
+        self._writer = writer
+        self._reader = reader
+        self._queued = queued
+        self._file = _file_number(path)
+
+    @classmethod
+    async def open(cls, path: Path, *, busy_timeout_s: float = 5.0) -> Database:
+        """Open or create, switch to WAL, migrate.
+
+        Raises UnavailableError (folder missing, locked, disk full), PermissionDeniedError (not
+        writable), IntegrityError (not a database, damaged) or PreconditionError (newer schema).
+        A file that can't be used is left exactly as it was.
+        """
+        path = _locate(path)
+        queued: deque[_Change[Any]] = deque()
+        try:
+            writer = await aiosqlite.Connection(
+                lambda: _open_writer(path, queued, busy_timeout_s), _FETCH_CHUNK
+            )
+            try:
+                reader = await aiosqlite.Connection(lambda: _open_reader(path, busy_timeout_s), _FETCH_CHUNK)
+            except BaseException:
+                await writer.close()
+                raise
+        except sqlite3.Error as error:
+            raise _translate(error, path, opening=True) from error
+        return cls(path, writer=writer, reader=reader, queued=queued)
+
+    async def write(self, run: Callable[[sqlite3.Connection], T]) -> T:
+        """Carry ``run`` out in a transaction shared with others; its result once it is committed.
+
+        ``run`` executes in the writer's thread, may be called twice (the first time rolled back)
+        and must neither commit nor wait. A cancelled caller's change is still carried out.
+        """
+        change = _Change(run)
+        self._queued.append(change)
+        try:
+            await self._writer.commit()
+            if change.error is not None:
+                raise change.error
+        except _LIBRARY_ERRORS as error:
+            raise _translate(error, self.path) from error
+        return cast("T", change.result)
+
+    async def read(self, sql: str, parameters: Sequence[object] = ()) -> Sequence[tuple[Any, ...]]:
+        """All rows of one query; sees everything that was committed before the call."""
+        try:
+            rows = await self._reader.execute_fetchall(sql, parameters)
+        except _LIBRARY_ERRORS as error:
+            raise _translate(error, self.path) from error
+        return cast("Sequence[tuple[Any, ...]]", rows)
+
+    async def check(self) -> None:
+        """The write lock can be had and the file is still the one that was opened."""
+        await self.write(self._probe)
+
+    def _probe(self, connection: sqlite3.Connection) -> None:
+        if _file_number(self.path) != self._file:
+            # The old file lives on without a name: whatever is written there is lost at exit.
+            raise sqlite3.OperationalError("the file was deleted or replaced while it was open")
+        if isinstance(connection, _WriterConnection) and connection.failing:
+            # An empty transaction would not notice that the disk is still full: write a page.
+            connection.execute("UPDATE mx_schema SET version = version")
+
+    async def close(self) -> None:
+        """Finish what is queued, then close; a second call does nothing."""
+        await self._writer.close()
+        await self._reader.close()
+
+
+def _open_writer(path: Path, queued: deque[_Change[Any]], busy_timeout_s: float) -> _WriterConnection:
+    connection = sqlite3.connect(
+        path, timeout=busy_timeout_s, isolation_level=None, factory=_WriterConnection
+    )
+    connection.queued = queued
+    try:
+        _enter_wal(connection, busy_timeout_s)
+        # WAL with NORMAL survives the death of the process at any point; a power cut may cost the
+        # last moments, which workers publish again. FULL would sync the disk on every heartbeat.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        migrate(connection, path=str(path))
+        damage = connection.execute("PRAGMA quick_check('mx_worker')").fetchone()[0]
+        if damage != "ok":
+            raise IntegrityError(f"database {path} is damaged: {damage}", remedy=_REPLACE_FILE)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_reader(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _enter_wal(connection: sqlite3.Connection, busy_timeout_s: float) -> None:
+    # SQLite does not wait by itself while another process switches the same file.
+    deadline = time.monotonic() + busy_timeout_s
+    while True:
+        try:
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            break
+        except sqlite3.OperationalError as error:
+            if _primary(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+    if mode != "wal":
+        raise sqlite3.OperationalError(
+            f"the file system does not support write-ahead logging (journal mode stays {mode})"
+        )
+
+
+def _locate(path: Path) -> Path:
+    """Absolute, so that a later change of folder does not matter and ``:memory:`` is a file name."""
+    return path.expanduser().absolute()
+
+
+def _file_number(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _primary(error: Exception) -> int:
+    return int(getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+_FILE_CODES = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+
+
+def _concerns_file(error: Exception) -> bool:
+    """Whether the next change would fail just as well."""
+    return _primary(error) in _FILE_CODES
+
+
+_REPLACE_FILE = (
+    "stop every mx server that uses it, move it aside together with its -wal and -shm files, and "
+    "start again: running workers publish themselves anew"
+)
+_OTHER_FILE = "set database.path to a file on a local disk that this user may write"
+
+
+def _translate(error: Exception, path: Path, *, opening: bool = False) -> MxError:
+    """The one table from SQLite's errors to ours. While running, every one means unavailable."""
+    code = _primary(error)
+    if isinstance(error, (OverflowError, UnicodeError)):
+        return InvalidArgumentError(f"a value can't be stored in {path}: {error}")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        what = "is not a SQLite database" if code == sqlite3.SQLITE_NOTADB else "is damaged"
+        kind = IntegrityError if opening else UnavailableError
+        return kind(f"database {path} {what}; it was left as it is", remedy=_REPLACE_FILE)
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        denied = PermissionDeniedError if opening else UnavailableError
+        return denied(f"database {path} can't be written: {error}", remedy=_OTHER_FILE)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return UnavailableError(
+            f"database {path} is locked by another process",
+            remedy=f"end the process that holds it (fuser {path} names it), or try again later",
+        )
+    if code == sqlite3.SQLITE_FULL:
+        return UnavailableError(
+            f"database {path} can't grow: the disk is full", remedy=f"free space on {path.parent}"
+        )
+    if code == sqlite3.SQLITE_CANTOPEN:
+        return _cannot_open(path)
+    if isinstance(error, ValueError):
+        return UnavailableError(f"database {path} is closed")
+    return UnavailableError(f"database {path} failed: {error}", remedy=_OTHER_FILE if opening else "")
+
+
+def _cannot_open(path: Path) -> MxError:
+    if path.is_dir():
+        return UnavailableError(
+            f"database {path} can't be opened: it is a folder", remedy="set database.path to a file"
+        )
+    if not path.parent.is_dir():
+        return UnavailableError(
+            f"database {path} can't be opened: there is no folder {path.parent}",
+            remedy=f"create it (mkdir -p {path.parent}), or set database.path",
+        )
+    return PermissionDeniedError(
+        f"database {path} can't be opened: {path.parent} or the file denies it", remedy=_OTHER_FILE
+    )

@@ -1,0 +1,98 @@
+"""Tables of the embedded store, and how a file gets from one version to the next.
+
+Summaries (``mx_worker``) lie apart from blobs, descriptors and identities (``mx_record``), so
+that listings, heartbeats and the reaper touch small rows only.
+
+``mx_worker_by_source`` answers "READY workers of this source [and rank]". It leaves
+``updated_at_ms`` out on purpose: a heartbeat that changes nothing but the time then rewrites one
+row and no index.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from mx.errors import PreconditionError
+
+_V1 = (
+    """
+    CREATE TABLE mx_worker (
+        id                   INTEGER PRIMARY KEY,
+        source_id            TEXT    NOT NULL,
+        worker_id            TEXT    NOT NULL,
+        worker_rank          INTEGER NOT NULL,
+        model_name           TEXT    NOT NULL,
+        status               INTEGER NOT NULL,
+        updated_at_ms        INTEGER NOT NULL,
+        accelerator          TEXT    NOT NULL,
+        training_step        INTEGER,           -- unsigned 64 bits, stored minus 2^63
+        layout_signature     TEXT,
+        topology             TEXT    NOT NULL,  -- JSON object, '' when empty
+        source_load          REAL,              -- NULL: unknown
+        worker_grpc_endpoint TEXT    NOT NULL,
+        peer_endpoint        TEXT,              -- NULL: nothing announced
+        peer_generation      TEXT,
+        peer_host_id         TEXT,
+        peer_layout_digest   TEXT,
+        UNIQUE (source_id, worker_id, worker_rank)
+    )
+    """,
+    "CREATE INDEX mx_worker_by_source ON mx_worker (source_id, status, worker_rank)",
+    "CREATE INDEX mx_worker_by_model ON mx_worker (model_name, status)",
+    "CREATE INDEX mx_worker_by_status ON mx_worker (status)",
+    """
+    CREATE TABLE mx_record (
+        id                INTEGER PRIMARY KEY REFERENCES mx_worker (id),
+        identity          TEXT NOT NULL,  -- JSON object, in the case it was published in
+        backend           TEXT NOT NULL,  -- nixl, transfer_engine, none
+        backend_data      BLOB NOT NULL,
+        payload           TEXT,           -- JSON object with member tensors or artifact
+        metadata_endpoint TEXT NOT NULL,
+        agent_name        TEXT NOT NULL,
+        pod               TEXT NOT NULL   -- JSON object, '' when empty
+    )
+    """,
+)
+
+# Position is the version: append, never edit what was released.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_V1,)
+LATEST = len(MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection, *, path: str) -> None:
+    """Bring the file to LATEST in one transaction; takes the write lock even when nothing is to do.
+
+    Taking it proves at start that the file can be written. Raises PreconditionError when the file
+    was written by a newer version, and the sqlite3 error otherwise; both leave the file as it was.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = schema_version(connection)
+        if version > LATEST:
+            raise PreconditionError(
+                f"database {path} has schema version {version}; this mx knows versions up to {LATEST}",
+                remedy="start the newer mx that wrote it, or set database.path to another file",
+            )
+        if version < LATEST:
+            connection.execute("CREATE TABLE IF NOT EXISTS mx_schema (version INTEGER NOT NULL)")
+            for statements in MIGRATIONS[version:]:
+                for statement in statements:
+                    connection.execute(statement)
+            connection.execute("DELETE FROM mx_schema")
+            connection.execute("INSERT INTO mx_schema (version) VALUES (?)", (LATEST,))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """Version of mx's tables in the file; 0 when there are none yet."""
+    found = connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'mx_schema'"
+    ).fetchone()
+    if found is None:
+        return 0
+    row = connection.execute("SELECT max(version) FROM mx_schema").fetchone()
+    return int(row[0] or 0)
