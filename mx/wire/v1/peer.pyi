@@ -50,6 +50,7 @@ class OpenTransferReply(Message):
         digest_kind: str | None = ...,
         accelerator: str | None = ...,
         total_bytes: int | None = ...,
+        regions: bytes | None = ...,
     ) -> None: ...
     source_id: str
     worker_id: str
@@ -72,6 +73,7 @@ class OpenTransferReply(Message):
     digest_kind: str
     accelerator: str
     total_bytes: int
+    regions: bytes
 
 class DigestsRequest(Message):
     def __init__(
