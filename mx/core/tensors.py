@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 # Release 0.3.0 sent synthetic regions under this dtype; they can't be matched and are refused.
 REGION_DTYPE = "contiguous_region"
+# Device of host memory in regions and extents; devices count from 0.
+HOST_DEVICE = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,235 @@
+"""The NIXL backend: the only module that touches NIXL.
+
+It builds the agent on NIXL's bindings instead of ``nixl._api.nixl_agent``, because that class
+fixes ``pthrDelay = 0``: its progress thread then spins and an idle worker burns a whole core.
+With a delay the UCX thread sleeps in poll() on its event descriptors and wakes on work; reads
+are faster too, since the spinning no longer takes a core from the copy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from mx.core.tensors import HOST_DEVICE, Extents, Region
+from mx.errors import InternalError, InvalidArgumentError, MxError, UnavailableError
+from mx.ports import ReadState
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+# NIXL's listener looks for work at this period (µs); it only serves published peers.
+LISTENER_PERIOD_US = 100_000
+
+
+def bindings() -> Any:
+    """NIXL's compiled module; raises UnavailableError with what to install."""
+    try:
+        importlib.import_module("nixl")
+        return importlib.import_module("nixl._bindings")
+    except ImportError as error:
+        raise UnavailableError(
+            f"NIXL can't be loaded: {error}", remedy="pip install 'modelexpress-mx[nixl]'"
+        ) from error
+
+
+class NixlBackend:
+    """One NIXL agent. Thread-safe: the agent runs with strict locking.
+
+    ``memory`` is "DRAM" or "VRAM", what this process registers. ``progress_delay_us`` is the
+    pause of the progress thread; 0 spins. ``listen_port`` 0 leaves the listen thread off.
+    """
+
+    def __init__(
+        self,
+        agent_name: str,
+        *,
+        memory: str = "DRAM",
+        engine: str = "UCX",
+        progress_delay_us: int = 10_000,
+        listen_port: int = 0,
+    ) -> None:
+        self._nixl = nixl = bindings()
+        config = nixl.nixlAgentConfig()
+        config.useProgThread = True
+        config.pthrDelay = progress_delay_us
+        config.useListenThread = listen_port > 0
+        config.listenPort = listen_port
+        config.lthrDelay = LISTENER_PERIOD_US
+        config.syncMode = nixl.NIXL_THREAD_SYNC_STRICT
+        config.captureTelemetry = False
+        self._name = agent_name
+        self._listen_port = listen_port
+        self._memory = {"DRAM": nixl.DRAM_SEG, "VRAM": nixl.VRAM_SEG}[memory]
+        self._lock = threading.Lock()
+        self._registered: dict[Region, int] = {}
+        self._connected: set[str] = set()
+        self._agent = self._call("create agent", lambda: nixl.nixlAgent(agent_name, config))
+        self._engine = self._call(f"start {engine}", lambda: self._agent.createBackend(engine, {}))
+
+    @property
+    def agent_name(self) -> str:
+        return self._name
+
+    @property
+    def listen_port(self) -> int:
+        return self._listen_port
+
+    def register(self, regions: Sequence[Region]) -> None:
+        with self._lock:
+            new = [region for region in regions if region not in self._registered]
+            if new:
+                descriptors = self._registrations(new)
+                self._call("register memory", lambda: self._agent.registerMem(descriptors, [self._engine]))
+                self._registered.update(dict.fromkeys(new, 1))
+
+    def deregister(self, regions: Sequence[Region]) -> None:
+        with self._lock:
+            known = [region for region in regions if self._registered.pop(region, None)]
+            if known:
+                descriptors = self._registrations(known)
+                self._call(
+                    "deregister memory", lambda: self._agent.deregisterMem(descriptors, [self._engine])
+                )
+
+    def _registrations(self, regions: Sequence[Region]) -> Any:
+        rows = [(region.addr, region.size, max(region.device_id, 0), "") for region in regions]
+        return self._nixl.nixlRegDList(self._memory, rows)
+
+    def local_metadata(self) -> bytes:
+        return bytes(self._call("read agent metadata", self._agent.getLocalMD))
+
+    def connect(self, metadata: bytes) -> str:
+        raw = self._call("load the peer's agent metadata", lambda: self._agent.loadRemoteMD(metadata))
+        name = raw.decode() if isinstance(raw, bytes) else str(raw)
+        self._call(f"connect to {name}", lambda: self._agent.makeConnection(name, [self._engine]))
+        self._connected.add(name)
+        return name
+
+    def connect_endpoint(self, agent_name: str, host: str, port: int, *, deadline_s: float) -> None:
+        # NIXL itself would neither resolve a name nor report a refused port: ask first.
+        end = time.monotonic() + deadline_s
+        address = reachable_ipv4(host, port, timeout_s=deadline_s)
+        self._call(
+            f"ask {address}:{port} for metadata",
+            lambda: self._agent.fetchRemoteMD(agent_name, address, port),
+        )
+        nothing = self._nixl.nixlXferDList(self._nixl.DRAM_SEG)
+        while True:
+            try:
+                if self._agent.checkRemoteMD(agent_name, nothing) == self._nixl.NIXL_SUCCESS:
+                    break
+            except self._nixl.nixlNotFoundError:
+                pass  # not there yet
+            if time.monotonic() > end:
+                raise UnavailableError(
+                    f"NIXL agent {agent_name} at {address}:{port} sent no metadata within {deadline_s:g} s"
+                )
+            time.sleep(0.005)
+        self._connected.add(agent_name)
+
+    def disconnect(self, agent_name: str) -> None:
+        if agent_name in self._connected:
+            self._connected.discard(agent_name)
+            self._call(f"forget {agent_name}", lambda: self._agent.invalidateRemoteMD(agent_name))
+
+    def start_read(self, agent_name: str, extents: Extents) -> object:
+        nixl = self._nixl
+        local = self._descriptors(self._memory, extents.local_addr, extents.length, extents.local_device)
+        remote_memory = nixl.DRAM_SEG if extents.remote_device == HOST_DEVICE else nixl.VRAM_SEG
+        remote = self._descriptors(
+            remote_memory, extents.remote_addr, extents.length, extents.remote_device
+        )
+        handle = self._call(
+            f"prepare a read from {agent_name}",
+            lambda: self._agent.createXferReq(
+                nixl.NIXL_READ, local, remote, agent_name, "", [self._engine]
+            ),
+        )
+        try:
+            self._call(f"read from {agent_name}", lambda: self._agent.postXferReq(handle, ""))
+        except MxError:
+            self.release(handle)
+            raise
+        return handle
+
+    def _descriptors(self, memory: Any, addr: Any, length: Any, device: int) -> Any:
+        import numpy
+
+        rows = numpy.empty((len(addr), 3), dtype=numpy.uint64)
+        rows[:, 0] = addr
+        rows[:, 1] = length
+        rows[:, 2] = max(device, 0)
+        return self._nixl.nixlXferDList(memory, rows)
+
+    def poll(self, handle: object) -> ReadState:
+        status = self._call("read", lambda: self._agent.getXferStatus(handle))
+        return ReadState.DONE if status == self._nixl.NIXL_SUCCESS else ReadState.PENDING
+
+    def release(self, handle: object) -> bool:
+        try:
+            self._agent.releaseXferReq(handle)
+        except self._library_errors:
+            return False  # NIXL keeps a request that it can't cancel: the memory is not free yet
+        return True
+
+    def close(self) -> None:
+        """Deregister everything; the agent's threads end with its last reference."""
+        with self._lock:
+            regions = list(self._registered)
+        try:
+            self.deregister(regions)
+            for name in list(self._connected):
+                self.disconnect(name)
+        except MxError as error:
+            log.debug("closing the NIXL agent", extra={"fields": {"error": str(error)}})
+        self._agent = None
+
+    @property
+    def _library_errors(self) -> tuple[type[Exception], ...]:
+        nixl = self._nixl
+        return (
+            nixl.nixlBackendError,
+            nixl.nixlCancelledError,
+            nixl.nixlInvalidParamError,
+            nixl.nixlMismatchError,
+            nixl.nixlNotAllowedError,
+            nixl.nixlNotFoundError,
+            nixl.nixlNotPostedError,
+            nixl.nixlNotSupportedError,
+            nixl.nixlRemoteDisconnectError,
+            nixl.nixlRepostActiveError,
+            nixl.nixlUnknownError,
+        )
+
+    def _call(self, doing: str, call: Callable[[], T]) -> T:
+        """Run one library call; its errors become ours, by table."""
+        nixl = self._nixl
+        try:
+            return call()
+        except (nixl.nixlRemoteDisconnectError, nixl.nixlBackendError) as error:
+            raise UnavailableError(f"could not {doing}: {error}") from error
+        except (nixl.nixlNotFoundError, nixl.nixlInvalidParamError, nixl.nixlMismatchError) as error:
+            raise InvalidArgumentError(
+                f"could not {doing}: {error}", remedy="a range is not registered on one side"
+            ) from error
+        except RuntimeError as error:  # how the bindings report a listen port in use
+            raise UnavailableError(f"could not {doing}: {error}") from error
+        except self._library_errors as error:
+            raise InternalError(f"could not {doing}: {error}") from error
+
+
+def reachable_ipv4(host: str, port: int, *, timeout_s: float) -> str:
+    """Dotted IPv4 of ``host`` after a TCP connect to it; UnavailableError at once when refused."""
+    try:
+        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+        address = str(found[0][4][0])
+        socket.create_connection((address, port), timeout=timeout_s).close()
+    except OSError as error:
+        raise UnavailableError(f"NIXL listener at {host}:{port} can't be reached: {error}") from error
+    return address

@@ -1,0 +1,228 @@
+"""What one worker offers to its peers: a manifest over registered memory, digests, leases.
+
+No gRPC here; ``peer`` puts this on the wire. Thread-safe. Every refusal is an MxError, checked in
+the order of the wire contract, section 8.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import threading
+import time
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from mx.core.plan import cut
+from mx.core.tensors import HOST_DEVICE, Region, TensorDescriptor, layout_digest
+from mx.errors import InvalidArgumentError, NotFoundError, PreconditionError, UnavailableError
+from mx.transfer.digests import Digester, DigestTable
+
+# Lease of an mx reader: short, because it renews while it reads.
+READER_LEASE_S = 60
+# Tables kept for targets that ask for another cut; each costs 8 bytes a segment.
+MAX_TABLES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The constant part: who offers what. ``tensors`` are descriptors in manifest order."""
+
+    source_id: str
+    worker_id: str
+    worker_rank: int
+    generation: str
+    tensors: tuple[TensorDescriptor, ...]
+    regions: tuple[Region, ...]
+    agent_name: str
+    agent_metadata: bytes
+    metadata_endpoint: str
+    accelerator: str
+    digest_kind: str
+    layout_digest: str = ""
+
+    @property
+    def host_memory(self) -> bool:
+        return all(region.device_id == HOST_DEVICE for region in self.regions)
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(tensor.size for tensor in self.tensors)
+
+
+@dataclass(slots=True)
+class _Lease:
+    target: str
+    expires_s: float
+
+
+@dataclass(slots=True)
+class _Leases:
+    """Who reads now; a reader that dies loses its lease by time."""
+
+    live: dict[str, _Lease] = field(default_factory=dict)
+
+    def expire(self, now_s: float) -> None:
+        for lease_id in [key for key, lease in self.live.items() if lease.expires_s <= now_s]:
+            del self.live[lease_id]
+
+
+class ServedSource:
+    """One published source of this process."""
+
+    def __init__(
+        self, offer: Offer, *, digester: Digester, segment_bytes: int, transfer_timeout_s: float
+    ) -> None:
+        self.offer = replace(offer, layout_digest=layout_digest(offer.tensors))
+        # Wire contract, section 8.1: a published reader can't renew.
+        self.published_lease_s = math.ceil(2 * max(120.0, transfer_timeout_s) + 30)
+        self._digester = digester
+        self._segment_bytes = segment_bytes
+        self._sizes = [tensor.size for tensor in offer.tensors]
+        self._addrs = [tensor.addr for tensor in offer.tensors]
+        self._lock = threading.Condition()
+        self._leases = _Leases()
+        self._tables: OrderedDict[tuple[int, frozenset[int]], DigestTable] = OrderedDict()
+        self._draining = False
+        self.bytes_served = 0
+        self.failures = 0
+
+    def start(self) -> None:
+        """Begin the digests of the usual cut, so that the first reader finds them."""
+        self._table(self._segment_bytes, frozenset())
+
+    # --- checks ---------------------------------------------------------------------------
+    def require(self, source_id: str, worker_id: str = "") -> None:
+        """The ids of a request are ours: InvalidArgumentError, PreconditionError."""
+        if not source_id:
+            raise InvalidArgumentError("mx_source_id is empty")
+        if source_id != self.offer.source_id:
+            raise PreconditionError(
+                f"this worker serves source {self.offer.source_id}, not {source_id}",
+                remedy="list the sources again: the record is old",
+            )
+        if worker_id and worker_id != self.offer.worker_id:
+            raise PreconditionError(
+                f"this is worker {self.offer.worker_id}, not {worker_id}",
+                remedy="list the sources again: the endpoint was reused",
+            )
+
+    def require_open(self) -> None:
+        if self._draining:
+            raise UnavailableError(f"worker {self.offer.worker_id} is withdrawing source {self.offer.source_id}")
+
+    # --- leases -----------------------------------------------------------------------------
+    def open_lease(self, target: str, lifetime_s: float) -> str:
+        with self._lock:
+            self.require_open()
+            now = time.monotonic()
+            self._leases.expire(now)
+            lease_id = secrets.token_hex(8)
+            self._leases.live[lease_id] = _Lease(target, now + lifetime_s)
+            return lease_id
+
+    def renew_lease(self, lease_id: str) -> int:
+        with self._lock:
+            self._leases.expire(time.monotonic())
+            lease = self._leases.live.get(lease_id)
+            if lease is None:
+                raise NotFoundError(f"lease {lease_id} is unknown or expired")
+            lease.expires_s = time.monotonic() + READER_LEASE_S
+            return READER_LEASE_S
+
+    def close_lease(self, lease_id: str, *, bytes_read: int = 0, failed: bool = False) -> None:
+        """End a read. NotFoundError for an unknown, expired or already released lease."""
+        with self._lock:
+            self._leases.expire(time.monotonic())
+            if self._leases.live.pop(lease_id, None) is None:
+                raise NotFoundError(f"lease {lease_id} is unknown or expired")
+            self.bytes_served += bytes_read
+            self.failures += failed
+            self._lock.notify_all()
+
+    @property
+    def active_leases(self) -> int:
+        with self._lock:
+            self._leases.expire(time.monotonic())
+            return len(self._leases.live)
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    def drain(self, *, deadline_s: float) -> bool:
+        """Refuse new readers and wait for the running ones; False when the deadline came first."""
+        with self._lock:
+            self._draining = True
+            end = time.monotonic() + deadline_s
+            while self._leases.live:
+                self._leases.expire(time.monotonic())
+                left = end - time.monotonic()
+                if not self._leases.live:
+                    break
+                if left <= 0:
+                    return False
+                self._lock.wait(min(left, 0.5))
+        return True
+
+    def close(self) -> None:
+        """End the digest threads; afterwards the memory may change."""
+        with self._lock:
+            self._draining = True
+            tables = list(self._tables.values())
+            self._tables.clear()
+        for table in tables:
+            table.close()
+
+    # --- digests ----------------------------------------------------------------------------
+    def digests(
+        self, *, segment_bytes: int, first: int, skip: frozenset[int], timeout_s: float = 30.0
+    ) -> Iterator[tuple[int, array[int], bool]]:
+        """(first segment, digests, last) as they become known; ends early when the source closes."""
+        try:
+            table = self._table(segment_bytes, skip)
+        except ValueError as error:
+            raise InvalidArgumentError(str(error)) from error
+        if first > table.segments:
+            raise InvalidArgumentError(f"segment {first} of {table.segments} was asked for")
+        while first < table.segments:
+            known = table.wait_from(first, timeout_s=timeout_s)
+            if not known:
+                raise UnavailableError(f"worker {self.offer.worker_id} has no digest of segment {first}")
+            first += len(known)
+            yield first - len(known), known, first == table.segments
+        if not table.segments:
+            yield 0, array("Q"), True
+
+    def _table(self, segment_bytes: int, skip: frozenset[int]) -> DigestTable:
+        if skip and max(skip) >= len(self._sizes):
+            raise ValueError(f"tensor {max(skip)} of {len(self._sizes)} is to be skipped")
+        key = (segment_bytes, skip)
+        with self._lock:
+            table = self._tables.get(key)
+            if table is None:
+                self.require_open()
+                plan = cut(self._sizes, segment_bytes=segment_bytes, skip=skip)
+                table = self._tables[key] = DigestTable(plan, self._addrs, self._digester)
+                table.start()
+            self._tables.move_to_end(key)
+            old = self._tables.popitem(last=False)[1] if len(self._tables) > MAX_TABLES else None
+        if old is not None:
+            old.close()
+        return table
+
+
+def bitmap(indices: Sequence[int] | frozenset[int], count: int) -> bytes:
+    """Bit i of the result, least significant first, is set for each index; empty for none."""
+    if not indices:
+        return b""
+    out = bytearray(-(-count // 8))
+    for index in indices:
+        out[index // 8] |= 1 << index % 8
+    return bytes(out)
+
+
+def from_bitmap(data: bytes) -> frozenset[int]:
+    return frozenset(8 * i + bit for i, byte in enumerate(data) if byte for bit in range(8) if byte >> bit & 1)
