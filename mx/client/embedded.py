@@ -1,0 +1,117 @@
+"""The client over services in this process: for tests and for faces that bring their own server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from mx import __version__
+from mx.client.base import ApiReply, ServerHealth, ServerStatus
+from mx.core.source import (
+    PeerRecord,
+    PodReference,
+    SourceEntry,
+    SourceFilter,
+    SourceIdentity,
+    SourceSummary,
+    WorkerKey,
+    WorkerRecord,
+    source_id,
+)
+from mx.core.transfer import TransferReport
+from mx.errors import MxError
+from mx.wiring import Services
+
+_LISTEN = "embedded"
+
+
+class EmbeddedClient:
+    """``mx.client.base.Client`` without a network. Answers what a server with these services would.
+
+    The services stay their opener's: ``close`` leaves them open.
+    """
+
+    def __init__(self, services: Services, *, settings_file: str = "") -> None:
+        self._services = services
+        self._settings_file = settings_file
+        self._started_at_ms = services.clock.now_ms()
+        self._started_s = services.clock.monotonic_s()
+
+    async def health(self) -> ServerHealth:
+        uptime_s = int(self._services.clock.monotonic_s() - self._started_s)
+        ok, _ = await self._check_store()
+        return ServerHealth(
+            version=__version__, status="ok" if ok else "store unavailable", uptime_s=uptime_s
+        )
+
+    async def send(self, action: str, *, payload: bytes | None = None) -> ApiReply:
+        if action == "ping":
+            return ApiReply(success=True, data=json.dumps({"message": "pong"}).encode(), error=None)
+        return ApiReply(success=False, data=None, error=f"unknown action: {action}")
+
+    async def status(self) -> ServerStatus:
+        ok, latency_ms = await self._check_store()
+        return ServerStatus(
+            version=__version__,
+            started_at_ms=self._started_at_ms,
+            ready=ok,
+            draining=False,
+            store_backend=self._services.store_backend,
+            store_ok=ok,
+            store_latency_ms=latency_ms,
+            sources_by_status=await self._services.sources.counts() if ok else {},
+            listen=_LISTEN,
+            settings_file=self._settings_file,
+        )
+
+    async def publish(
+        self,
+        identity: SourceIdentity,
+        worker: WorkerRecord,
+        *,
+        worker_id: str,
+        pod: PodReference = PodReference(),  # noqa: B008  # a frozen value
+    ) -> str:
+        return await self._services.sources.publish(identity, worker, worker_id=worker_id, pod=pod)
+
+    async def announce(self, key: WorkerKey, peer: PeerRecord) -> bool:
+        return await self._services.sources.announce(key, peer)
+
+    async def update_status(self, key: WorkerKey, status: int, *, source_load: float | None = None) -> bool:
+        return await self._services.sources.update_status(key, status, source_load)
+
+    async def list_sources(
+        self, query: SourceFilter, *, identity: SourceIdentity | None = None
+    ) -> tuple[SourceSummary, ...]:
+        # An identity without a model name restricts nothing (wire contract, section 7).
+        if identity is not None and identity.model_name:
+            query = replace(query, source_id=source_id(identity))
+        return await self._services.sources.list_sources(query)
+
+    async def find_peers(self, identity: SourceIdentity, *, worker_rank: int) -> tuple[SourceSummary, ...]:
+        return await self._services.sources.find_peers(source_id(identity), worker_rank)
+
+    async def get_source(self, source_id: str, worker_id: str) -> SourceEntry | None:
+        return await self._services.sources.get(source_id, worker_id)
+
+    async def withdraw(self, key: WorkerKey) -> bool:
+        return await self._services.sources.withdraw(key)
+
+    async def report_transfer(self, report: TransferReport) -> None:
+        self._services.transfers.record(report)
+
+    async def list_transfers(self, *, limit: int = 100) -> tuple[TransferReport, ...]:
+        return self._services.transfers.recent(limit)
+
+    async def close(self) -> None:
+        return None
+
+    async def _check_store(self) -> tuple[bool, float]:
+        """Whether the store answers, and in how many milliseconds."""
+        begin_s = self._services.clock.monotonic_s()
+        try:
+            await self._services.store.check()
+            ok = True
+        except MxError:
+            ok = False
+        return ok, (self._services.clock.monotonic_s() - begin_s) * 1000

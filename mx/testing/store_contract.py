@@ -1,0 +1,468 @@
+"""What every ``mx.ports.SourceStore`` must do, as a test class to inherit from.
+
+    class TestMyStore(SourceStoreContract):
+        @pytest.fixture
+        async def store(self): ...            # an empty, open store; closed afterwards
+
+    TestMyStoreLikeMemory = stateful_test(open_my_store)
+
+``stateful_test`` drives a store and the memory store through the same random life and demands
+equal answers after every step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import Any
+from unittest import TestCase
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from mx.core.source import (
+    ArtifactSource,
+    PeerRecord,
+    SourceEntry,
+    SourceFilter,
+    SourceIdentity,
+    SourceStatus,
+    SourceSummary,
+    TransferEngineSession,
+    WorkerKey,
+    summarise,
+)
+from mx.errors import UnavailableError
+from mx.ports import SourceStore
+from mx.store.memory import MemorySourceStore
+from mx.testing.samples import IDENTITY, PEER, entries, entry, loads, peers
+
+READY, STALE, INITIALIZING = SourceStatus.READY, SourceStatus.STALE, SourceStatus.INITIALIZING
+
+
+async def scanned(store: SourceStore) -> list[SourceSummary]:
+    """Every row, in key order."""
+    rows = [row async for row in store.scan()]
+    return sorted(rows, key=lambda row: (row.source_id, row.worker_id, row.worker_rank))
+
+
+async def listed(
+    store: SourceStore, query: SourceFilter | None = None, *, fresh_after_ms: int | None = None
+) -> list[str]:
+    """Worker ids of a listing, in its order."""
+    rows = await store.list_sources(query or SourceFilter(), fresh_after_ms=fresh_after_ms)
+    return [row.worker_id for row in rows]
+
+
+class SourceStoreContract:
+    """Inherit, and provide the fixture ``store``."""
+
+    @pytest.fixture
+    async def store(self) -> Any:
+        raise NotImplementedError("a contract suite needs a store to run against")
+
+    # publish and get
+
+    async def test_a_record_comes_back_as_it_was_published(self, store: SourceStore) -> None:
+        published = entry(peer=PEER, source_load=0.25)
+        await store.publish(published)
+        assert await store.get(published.source_id, "w0") == published
+        assert await scanned(store) == [summarise(published)]
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"backend_metadata": None, "payload": None},
+            {"backend_metadata": TransferEngineSession("host:1")},
+            {"payload": ArtifactSource("a1", (1 << 64) - 1, 3, 4, 5)},
+            {"topology": {}, "accelerator": "", "status": 77},
+            {"worker_rank": (1 << 32) - 1, "updated_at_ms": 0},
+        ],
+    )
+    async def test_every_form_of_worker_survives(self, store: SourceStore, changes: dict[str, Any]) -> None:
+        published = entry()
+        published = replace(published, worker=replace(published.worker, **changes))
+        await store.publish(published)
+        assert await store.get(published.source_id, "w0") == published
+
+    async def test_publishing_again_replaces_status_payload_and_load(self, store: SourceStore) -> None:
+        first = entry(source_load=0.5)
+        await store.publish(first)
+        second = entry(status=INITIALIZING, updated_at_ms=900)
+        second = replace(second, worker=replace(second.worker, payload=None, agent_name="new"))
+        await store.publish(second)
+        assert await store.get(first.source_id, "w0") == second
+        assert len(await scanned(store)) == 1
+
+    async def test_publishing_again_keeps_what_was_announced(self, store: SourceStore) -> None:
+        await store.publish(entry())
+        assert await store.announce(entry().key, PEER)
+        await store.publish(entry(updated_at_ms=2_000))
+        found = await store.get(entry().source_id, "w0")
+        assert found is not None
+        assert found.peer == PEER
+
+    async def test_a_new_peer_record_replaces_the_old_one_whole(self, store: SourceStore) -> None:
+        await store.publish(entry(peer=PEER))
+        bare = PeerRecord(endpoint="10.0.0.8:1", generation="g2")
+        await store.publish(entry(peer=bare))
+        assert [row.peer for row in await scanned(store)] == [bare]
+        await store.announce(entry().key, PEER)
+        assert [row.peer for row in await scanned(store)] == [PEER]
+
+    async def test_announcing_an_unknown_worker_is_refused(self, store: SourceStore) -> None:
+        await store.publish(entry())
+        for key in _strangers(entry().key):
+            assert not await store.announce(key, PEER)
+        assert [row.peer for row in await scanned(store)] == [None]
+
+    async def test_get_answers_the_lowest_rank(self, store: SourceStore) -> None:
+        for rank in (7, 2, 11):
+            await store.publish(entry(rank=rank))
+        await store.publish(entry("w1", rank=0))
+        found = await store.get(entry().source_id, "w0")
+        assert found is not None
+        assert found.worker.worker_rank == 2
+
+    async def test_get_of_the_unknown_is_none(self, store: SourceStore) -> None:
+        await store.publish(entry())
+        assert await store.get(entry().source_id, "w1") is None
+        assert await store.get("0" * 16, "w0") is None
+        assert await store.get("", "") is None
+
+    # heartbeats
+
+    async def test_a_heartbeat_sets_status_load_and_time(self, store: SourceStore) -> None:
+        published = entry(status=SourceStatus.UNKNOWN)
+        await store.publish(published)
+        assert await store.update_status(published.key, status=READY, source_load=0.0, now_ms=2_000)
+        found = await store.get(published.source_id, "w0")
+        expected = replace(published.worker, status=READY, updated_at_ms=2_000)
+        assert found == replace(published, worker=expected, source_load=0.0)
+        assert await scanned(store) == [summarise(found)]
+
+    async def test_a_heartbeat_without_load_makes_it_unknown(self, store: SourceStore) -> None:
+        await store.publish(entry(source_load=0.5))
+        await store.update_status(entry().key, status=READY, source_load=None, now_ms=1_001)
+        assert [row.source_load for row in await scanned(store)] == [None]
+
+    async def test_an_older_heartbeat_changes_nothing_and_succeeds(self, store: SourceStore) -> None:
+        await store.publish(entry(updated_at_ms=5_000, source_load=0.5))
+        for status in (READY, STALE):
+            assert await store.update_status(entry().key, status=status, source_load=1.0, now_ms=4_999)
+        assert await scanned(store) == [summarise(entry(updated_at_ms=5_000, source_load=0.5))]
+
+    async def test_a_heartbeat_of_the_same_moment_counts(self, store: SourceStore) -> None:
+        await store.publish(entry(status=INITIALIZING))
+        assert await store.update_status(entry().key, status=READY, source_load=None, now_ms=1_000)
+        assert [row.status for row in await scanned(store)] == [READY]
+
+    async def test_a_heartbeat_never_creates(self, store: SourceStore) -> None:
+        await store.publish(entry())
+        for key in _strangers(entry().key):
+            assert not await store.update_status(key, status=READY, source_load=None, now_ms=9_000)
+        assert await scanned(store) == [summarise(entry())]
+
+    async def test_stale_returns_to_ready(self, store: SourceStore) -> None:
+        await store.publish(entry())
+        assert await store.mark_stale(entry().key, observed_ms=1_000, now_ms=2_000)
+        assert await store.update_status(entry().key, status=READY, source_load=None, now_ms=2_001)
+        assert await listed(store, SourceFilter(status=READY), fresh_after_ms=2_000) == ["w0"]
+
+    # listings
+
+    async def test_newest_first_and_equal_times_in_key_order(self, store: SourceStore) -> None:
+        for worker_id, time_ms in (("b", 10), ("d", 30), ("c", 20), ("a", 20)):
+            await store.publish(entry(worker_id, updated_at_ms=time_ms))
+        await store.publish(entry("a", rank=1, updated_at_ms=20))
+        assert await listed(store) == ["d", "a", "a", "c", "b"]
+        assert await listed(store, SourceFilter(limit=2)) == ["d", "a"]
+
+    async def test_each_filter_alone_and_all_together(self, store: SourceStore) -> None:
+        other = SourceIdentity(model_name="org/Other", extra_parameters={"training_step": "7"})
+        await store.publish(entry("a", updated_at_ms=10))
+        await store.publish(entry("b", rank=1, updated_at_ms=20))
+        await store.publish(entry("c", updated_at_ms=30, status=STALE, identity=other))
+        await store.publish(entry("d", rank=1, updated_at_ms=40, identity=other))
+        other_id = entry(identity=other).source_id
+        cases = [
+            (SourceFilter(source_id=other_id), ["d", "c"]),
+            (SourceFilter(source_id="nope"), []),
+            (SourceFilter(status=READY), ["d", "b", "a"]),
+            (SourceFilter(status=SourceStatus.UNKNOWN), []),
+            (SourceFilter(model_name="org/Other"), ["d", "c"]),
+            (SourceFilter(model_name="org/other"), []),
+            (SourceFilter(worker_rank=0), ["c", "a"]),
+            (SourceFilter(min_updated_at_ms=20), ["d", "c", "b"]),
+            (SourceFilter(min_training_step=7), ["d", "c"]),
+            (SourceFilter(min_training_step=8), []),
+            (SourceFilter(limit=1), ["d"]),
+            (SourceFilter(other_id, READY, "org/Other", 1, 7, 40, 5), ["d"]),
+            (SourceFilter(other_id, READY, "org/Other", 1, 7, 41, 5), []),
+        ]
+        for query, expected in cases:
+            assert await listed(store, query) == expected, query
+
+    async def test_training_steps_are_unsigned_64_bit(self, store: SourceStore) -> None:
+        top = (1 << 64) - 1
+        for worker_id, step in (("zero", 0), ("middle", 1 << 63), ("top", top)):
+            identity = replace(IDENTITY, extra_parameters={"training_step": str(step)})
+            await store.publish(entry(worker_id, identity=identity))
+        await store.publish(entry("none"))
+        assert sorted(await listed(store, SourceFilter(min_training_step=0))) == ["middle", "top", "zero"]
+        assert sorted(await listed(store, SourceFilter(min_training_step=1))) == ["middle", "top"]
+        assert await listed(store, SourceFilter(min_training_step=top)) == ["top"]
+
+    async def test_old_ready_rows_are_left_out_before_the_limit(self, store: SourceStore) -> None:
+        await store.publish(entry("fresh", updated_at_ms=5_000))
+        await store.publish(entry("edge", updated_at_ms=4_000))
+        await store.publish(entry("old", updated_at_ms=3_999))
+        await store.publish(entry("initializing", updated_at_ms=1, status=INITIALIZING))
+        assert await listed(store, SourceFilter(status=READY), fresh_after_ms=4_000) == ["fresh", "edge"]
+        assert await listed(store, fresh_after_ms=4_000) == ["fresh", "edge", "initializing"]
+        oldest = SourceFilter(status=READY, limit=3)
+        assert await listed(store, oldest, fresh_after_ms=4_500) == ["fresh"]
+
+    async def test_ready_without_a_time_is_never_fresh(self, store: SourceStore) -> None:
+        await store.publish(entry("zero", updated_at_ms=0))
+        await store.publish(entry("negative", updated_at_ms=-5))
+        assert await listed(store, SourceFilter(status=READY), fresh_after_ms=-100) == []
+        assert await listed(store, SourceFilter(status=READY)) == ["zero", "negative"]
+
+    async def test_text_is_a_value_not_a_statement(self, store: SourceStore) -> None:
+        nasty = "x' OR 1=1; DROP TABLE mx_worker; --"
+        await store.publish(entry(nasty))
+        await store.publish(entry("w\x00nul"))
+        assert await store.get(entry().source_id, nasty) is not None
+        assert await store.get(entry().source_id, "w\x00nul") is not None
+        assert await listed(store, SourceFilter(model_name=nasty)) == []
+        assert len(await scanned(store)) == 2
+
+    # staleness and removal
+
+    async def test_a_heartbeat_in_between_wins_over_the_reaper(self, store: SourceStore) -> None:
+        await store.publish(entry())
+        await store.update_status(entry().key, status=READY, source_load=None, now_ms=1_500)
+        assert not await store.mark_stale(entry().key, observed_ms=1_000, now_ms=2_000)
+        assert not await store.remove(entry().key, observed_ms=1_000)
+        assert [(row.status, row.updated_at_ms) for row in await scanned(store)] == [(READY, 1_500)]
+
+    async def test_marking_keeps_everything_but_status_and_time(self, store: SourceStore) -> None:
+        published = entry(peer=PEER, source_load=0.5)
+        await store.publish(published)
+        assert await store.mark_stale(published.key, observed_ms=1_000, now_ms=2_000)
+        expected = replace(published.worker, status=STALE, updated_at_ms=2_000)
+        assert await store.get(published.source_id, "w0") == replace(published, worker=expected)
+
+    async def test_marking_and_removing_the_unknown(self, store: SourceStore) -> None:
+        await store.publish(entry())
+        for key in _strangers(entry().key):
+            assert not await store.mark_stale(key, observed_ms=1_000, now_ms=2_000)
+            assert not await store.remove(key)
+            assert not await store.remove(key, observed_ms=1_000)
+        assert await scanned(store) == [summarise(entry())]
+
+    async def test_removal_takes_one_rank_and_leaves_the_rest(self, store: SourceStore) -> None:
+        for worker_id, rank in (("w0", 0), ("w0", 1), ("w1", 0)):
+            await store.publish(entry(worker_id, rank=rank))
+        assert await store.remove(entry().key, observed_ms=1_000)
+        assert [str(row.key) for row in await scanned(store)] == [
+            str(entry("w0", rank=1).key),
+            str(entry("w1").key),
+        ]
+        assert await store.remove(entry("w0", rank=1).key)
+        assert await store.get(entry().source_id, "w0") is None
+        assert await store.remove(entry("w1").key)
+        assert await scanned(store) == []
+
+    async def test_a_removed_record_leaves_nothing_to_the_next(self, store: SourceStore) -> None:
+        await store.publish(entry(peer=PEER, source_load=0.5))
+        await store.remove(entry().key)
+        assert not await store.update_status(entry().key, status=READY, source_load=None, now_ms=9_000)
+        await store.publish(entry())
+        assert await store.get(entry().source_id, "w0") == entry()
+
+    # many at once
+
+    async def test_concurrent_writers_lose_nothing(self, store: SourceStore) -> None:
+        many = [entry(f"w{number:03}", rank=number % 4) for number in range(200)]
+        await asyncio.gather(*(store.publish(one) for one in many))
+        known = await asyncio.gather(
+            *(
+                store.update_status(one.key, status=READY, source_load=None, now_ms=2_000 + number)
+                for number, one in enumerate(many)
+            )
+        )
+        assert all(known)
+        assert [row.updated_at_ms for row in await scanned(store)] == list(range(2_000, 2_200))
+
+    async def test_a_scan_survives_changes_under_it(self, store: SourceStore) -> None:
+        for number in range(1_200):
+            await store.publish(entry(f"w{number:04}"))
+        seen = []
+        async for row in store.scan():
+            seen.append(row.worker_id)
+            await store.remove(row.key, observed_ms=row.updated_at_ms)
+        assert sorted(seen) == [f"w{number:04}" for number in range(1_200)]
+        assert await scanned(store) == []
+
+    async def test_a_cancelled_caller_does_no_harm(self, store: SourceStore) -> None:
+        tasks = [asyncio.ensure_future(store.publish(entry(f"w{number}"))) for number in range(20)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await store.publish(entry("last"))
+        workers = {row.worker_id for row in await scanned(store)}
+        assert {f"w{number}" for number in range(1, 20, 2)} | {"last"} <= workers
+        for row in await scanned(store):
+            assert await store.get(row.source_id, row.worker_id) is not None
+
+    # life of the store
+
+    async def test_an_open_store_is_well(self, store: SourceStore) -> None:
+        await store.check()
+
+    async def test_a_closed_store_is_unavailable_not_empty(self, store: SourceStore) -> None:
+        await store.publish(entry())
+        await store.close()
+        await store.close()
+        with pytest.raises(UnavailableError):
+            await store.check()
+        with pytest.raises(UnavailableError):
+            await store.get(entry().source_id, "w0")
+        with pytest.raises(UnavailableError):
+            await store.update_status(entry().key, status=READY, source_load=None, now_ms=2_000)
+        with pytest.raises(UnavailableError):
+            await scanned(store)
+
+
+def _strangers(key: WorkerKey) -> tuple[WorkerKey, ...]:
+    """Keys that differ in one part each."""
+    return (
+        replace(key, source_id="0" * 16),
+        replace(key, worker_id="somebody"),
+        replace(key, worker_rank=key.worker_rank + 1),
+        replace(key, worker_id=key.worker_id.upper()),
+    )
+
+
+_IDENTITIES = tuple(
+    SourceIdentity(model_name=name, extra_parameters={"training_step": step})
+    for name, step in (("org/A", "1"), ("org/B", "18446744073709551615"), ("org/B", "no number"))
+)
+_keys = st.builds(
+    lambda identity, worker_id, rank: entry(worker_id, rank=rank, identity=identity).key,
+    st.sampled_from(_IDENTITIES),
+    st.sampled_from(["w0", "w1"]),
+    st.integers(0, 1),
+)
+_times = st.integers(-1, 6)
+_statuses = st.integers(0, 4)
+
+
+def stateful_test(open_store: Callable[[], AbstractAsyncContextManager[SourceStore]]) -> type[TestCase]:
+    """A test case that compares the store with the memory store; ``open_store`` gives an empty one."""
+
+    class SameAsMemory(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            self._runner = asyncio.Runner()
+            self._opened = open_store()
+            self._store = self._runner.run(self._opened.__aenter__())
+            self._memory = MemorySourceStore()
+
+        def teardown(self) -> None:
+            try:
+                self._runner.run(self._opened.__aexit__(None, None, None))
+            finally:
+                self._runner.close()
+
+        def _same(self, call: Callable[[SourceStore], Any]) -> None:
+            async def both() -> None:
+                assert await call(self._store) == await call(self._memory)
+                assert await scanned(self._store) == await scanned(self._memory)
+
+            self._runner.run(both())
+
+        @rule(
+            identity=st.sampled_from(_IDENTITIES),
+            key=_keys,
+            status=_statuses,
+            now_ms=_times,
+            load=loads,
+            peer=st.none() | peers,
+        )
+        def publish(
+            self,
+            identity: SourceIdentity,
+            key: WorkerKey,
+            status: int,
+            now_ms: int,
+            load: float | None,
+            peer: PeerRecord | None,
+        ) -> None:
+            one = entry(
+                key.worker_id,
+                rank=key.worker_rank,
+                status=status,
+                updated_at_ms=now_ms,
+                identity=identity,
+                source_load=load,
+                peer=peer,
+            )
+            self._same(lambda store: store.publish(one))
+
+        @rule(anything=entries())
+        def publish_read_and_remove(self, anything: SourceEntry) -> None:
+            async def life(store: SourceStore) -> tuple[object, ...]:
+                await store.publish(anything)
+                found = await store.get(anything.source_id, anything.worker_id)
+                query = SourceFilter(source_id=anything.source_id)
+                rows = await store.list_sources(query, fresh_after_ms=None)
+                return found, rows, await store.remove(anything.key)
+
+            self._same(life)
+
+        @rule(key=_keys, peer=peers)
+        def announce(self, key: WorkerKey, peer: PeerRecord) -> None:
+            self._same(lambda store: store.announce(key, peer))
+
+        @rule(key=_keys, status=_statuses, load=loads, now_ms=_times)
+        def heartbeat(self, key: WorkerKey, status: int, load: float | None, now_ms: int) -> None:
+            self._same(lambda store: store.update_status(key, status=status, source_load=load, now_ms=now_ms))
+
+        @rule(key=_keys, observed_ms=_times, now_ms=_times)
+        def mark_stale(self, key: WorkerKey, observed_ms: int, now_ms: int) -> None:
+            self._same(lambda store: store.mark_stale(key, observed_ms=observed_ms, now_ms=now_ms))
+
+        @rule(key=_keys, observed_ms=st.none() | _times)
+        def remove(self, key: WorkerKey, observed_ms: int | None) -> None:
+            self._same(lambda store: store.remove(key, observed_ms=observed_ms))
+
+        @rule(key=_keys)
+        def get(self, key: WorkerKey) -> None:
+            self._same(lambda store: store.get(key.source_id, key.worker_id))
+
+        @rule(
+            query=st.builds(
+                SourceFilter,
+                source_id=st.none() | _keys.map(lambda key: key.source_id),
+                status=st.none() | _statuses,
+                model_name=st.sampled_from([None, "org/A", "org/B", "x"]),
+                worker_rank=st.none() | st.integers(0, 1),
+                min_training_step=st.sampled_from([None, 0, 2, (1 << 64) - 1]),
+                min_updated_at_ms=st.none() | _times,
+                limit=st.integers(0, 3),
+            ),
+            fresh_after_ms=st.none() | _times,
+        )
+        def list_sources(self, query: SourceFilter, fresh_after_ms: int | None) -> None:
+            self._same(lambda store: store.list_sources(query, fresh_after_ms=fresh_after_ms))
+
+    SameAsMemory.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+    return SameAsMemory.TestCase

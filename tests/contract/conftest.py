@@ -1,0 +1,5 @@
+"""Contract suites live in the package; their assertions are to be explained like those of tests."""
+
+import pytest
+
+pytest.register_assert_rewrite("mx.testing.store_contract")
