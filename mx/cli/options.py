@@ -1,0 +1,97 @@
+"""The run that a command belongs to, and its way to a server.
+
+Commands take an ``Invocation`` from their context; ``global_options`` fills it in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import typer
+
+from mx.cli.output import Output
+
+if TYPE_CHECKING:
+    from mx.client.base import Client
+    from mx.config import Settings
+
+Scope = Literal["server", "client", "worker"]
+Connect = Callable[["Settings"], "Client"]
+T = TypeVar("T")
+
+# Without -v a command says nothing below a warning; each -v opens one level more.
+_VERBOSITY = ("warn", "info", "debug", "trace")
+
+
+def connect_grpc(settings: Settings) -> Client:
+    """A client of the server that the settings name; it connects with its first call."""
+    from mx.client.grpc import GrpcClient
+
+    client = settings.client
+    return GrpcClient(client.endpoint, timeout_s=client.timeout_s, max_retries=client.max_retries)
+
+
+@dataclass(slots=True)
+class Invocation:
+    """One run of ``mx``: what the global options said, and the ways to the outside.
+
+    ``flags`` are settings by their dotted key, as ``mx.config.load_settings`` takes them.
+    ``connect`` and ``now`` (Unix seconds) are parameters so that tests bring their own.
+    """
+
+    connect: Connect = connect_grpc
+    now: Callable[[], float] = time.time
+    out: Output = field(default_factory=Output)
+    verbosity: int = 0
+    config_file: Path | None = None
+    flags: dict[str, object] = field(default_factory=dict)
+
+    def settings(self, *, scope: Scope = "client") -> Settings:
+        """Settings of this run. Raises SettingsError with every problem."""
+        from mx.config import load_settings
+
+        if self.log_level is not None:
+            self.flags.setdefault("logging.level", self.log_level)
+        return load_settings(flags=dict(self.flags), config_file=self.config_file, scope=scope)
+
+    @property
+    def log_level(self) -> str | None:
+        """The level that -v and -q ask for; None when they say nothing."""
+        if self.out.quiet:
+            return "error"
+        return _VERBOSITY[min(self.verbosity, len(_VERBOSITY) - 1)] if self.verbosity else None
+
+
+def invocation_of(ctx: typer.Context) -> Invocation:
+    """The run that a command belongs to."""
+    found = ctx.find_root().obj
+    if not isinstance(found, Invocation):
+        raise TypeError("mx commands are run by mx.cli.app.run, which makes the Invocation")
+    return found
+
+
+@asynccontextmanager
+async def open_client(ctx: typer.Context) -> AsyncIterator[Client]:
+    """The client of this run, closed at the end. Raises SettingsError."""
+    invocation = invocation_of(ctx)
+    client = invocation.connect(invocation.settings())
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def with_client(ctx: typer.Context, use: Callable[[Client], Awaitable[T]]) -> T:
+    """Run ``use`` with a client to its end, in an event loop of its own."""
+
+    async def session() -> T:
+        async with open_client(ctx) as client:
+            return await use(client)
+
+    return asyncio.run(session())

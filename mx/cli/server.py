@@ -1,0 +1,230 @@
+"""``mx server``: start one, or ask one how it does."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mx.cli import health
+from mx.cli.exits import ExitCode
+from mx.cli.global_options import LogLevel
+from mx.cli.options import invocation_of, with_client
+from mx.cli.output import Output
+from mx.client.base import Client, ServerHealth, ServerStatus
+from mx.core.units import format_age
+from mx.errors import PreconditionError, SettingsError
+
+if TYPE_CHECKING:
+    from mx.config import Settings
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def server() -> None:
+    """The mx server: start one, or ask one how it does."""
+
+
+class SecurityMode(StrEnum):
+    OFF = "off"
+    ENFORCE = "enforce"
+
+
+@app.command()
+def start(
+    ctx: typer.Context,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="ADDRESS", help="Name or address to listen on. [0.0.0.0]")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", "-p", min=1, max=65535, metavar="PORT", help="gRPC port. [8001]"),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port", min=0, max=65535, metavar="PORT", help="HTTP /metrics; 0 is off. [9401]"
+        ),
+    ] = None,
+    metadata_backend: Annotated[
+        str | None,
+        typer.Option(
+            "--metadata-backend", metavar="NAME", help="Store of records: sqlite or memory. [sqlite]"
+        ),
+    ] = None,
+    database_path: Annotated[
+        str | None, typer.Option("--database-path", "-d", metavar="FILE", help="SQLite file. [./models.db]")
+    ] = None,
+    cache_directory: Annotated[
+        str | None, typer.Option("--cache-directory", metavar="DIR", help="Root of cached models. [./cache]")
+    ] = None,
+    cache_eviction_enabled: Annotated[
+        str | None,
+        typer.Option("--cache-eviction-enabled", metavar="BOOL", help="Evict by policy. [true]"),
+    ] = None,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(
+            "--log-level",
+            "-l",
+            case_sensitive=False,
+            metavar="LEVEL",
+            help="trace, debug, info, warn, error. [info]",
+        ),
+    ] = None,
+    security_mode: Annotated[
+        SecurityMode | None,
+        typer.Option("--security-mode", case_sensitive=False, metavar="MODE", help="off or enforce. [off]"),
+    ] = None,
+    security_token_audiences: Annotated[
+        str | None,
+        typer.Option("--security-token-audiences", metavar="LIST", help="Comma list, for enforce."),
+    ] = None,
+    security_allowed_service_accounts: Annotated[
+        str | None,
+        typer.Option(
+            "--security-allowed-service-accounts", metavar="LIST", help="ns:sa comma list, for enforce."
+        ),
+    ] = None,
+    security_cache_ttl_secs: Annotated[
+        int | None,
+        typer.Option("--security-cache-ttl-secs", min=1, metavar="SECONDS", help="Cache of tokens. [60]"),
+    ] = None,
+    validate_config: Annotated[
+        bool, typer.Option("--validate-config", help="Check the settings, print them, and stop.")
+    ] = False,
+) -> None:
+    """Start a server and serve until SIGTERM or SIGINT; a second signal forces the end.
+
+    Flags win over the environment, the environment over the settings file (--config). [Defaults in brackets.]
+    """
+    run = invocation_of(ctx)
+    run.flags |= {
+        key: value
+        for key, value in (
+            ("server.host", host),
+            ("server.port", port),
+            ("server.metrics_port", metrics_port),
+            ("metadata.backend", metadata_backend),
+            ("database.path", database_path),
+            ("cache.directory", cache_directory),
+            ("cache.eviction.enabled", cache_eviction_enabled),
+            ("logging.level", log_level and log_level.value),
+            ("security.mode", security_mode and security_mode.value),
+            ("security.token_audiences", security_token_audiences),
+            ("security.allowed_service_accounts", security_allowed_service_accounts),
+            ("security.cache_ttl_s", security_cache_ttl_secs),
+        )
+        if value is not None
+    }
+    settings = run.settings(scope="server")
+    _check_store(settings)
+    if validate_config:
+        _print_settings(run.out, settings)
+        return
+    from mx.server.app import serve
+
+    asyncio.run(serve(settings))
+
+
+def _check_store(settings: Settings) -> None:
+    """Raises SettingsError for a store that this version does not have, before anything is opened."""
+    from mx.wiring import AVAILABLE_BACKENDS
+
+    backend = settings.metadata.backend
+    if backend not in AVAILABLE_BACKENDS:
+        origin = settings.origins["metadata.backend"]
+        raise SettingsError(
+            (f"metadata.backend {backend} ({origin}) is not available in this version of mx",),
+            remedy=f"use one of: {', '.join(AVAILABLE_BACKENDS)}; unset means sqlite",
+        )
+
+
+def _print_settings(out: Output, settings: Settings) -> None:
+    """The configuration in force; what the settings want said goes to stderr."""
+    from mx.config import setting_rows, validate_report
+
+    for notice in settings.notices:
+        out.say(notice)
+    out.emit(
+        {
+            "valid": True,
+            "config_file": str(settings.config_file) if settings.config_file else None,
+            "settings": [
+                {"key": row.key, "value": row.value, "origin": str(row.origin)}
+                for row in setting_rows(settings)
+            ],
+        },
+        human=lambda: out.write(validate_report(settings)),
+    )
+
+
+@app.command()
+def status(ctx: typer.Context) -> None:
+    """Show what the server says about itself: version, store, readiness, sources.
+
+    Exits 1 when it can't serve.
+
+    A published server has no such answer; then what its health says is shown.
+
+    JSON: {version, ready, draining, uptime, store: {...}, sources: {status: count}, listen, settings_file}.
+    """
+    run = invocation_of(ctx)
+    answer = with_client(ctx, _ask)
+    if isinstance(answer, ServerHealth):
+        document = {"published": True, **health.document(answer)}
+        run.out.emit(document, human=lambda: run.out.line(health.sentence(answer)))
+        run.out.say("this server has no admin service: a published one, or one behind a filter")
+        good = answer.status in health.GOOD
+    else:
+        uptime_s = max(0, int(run.now() - answer.started_at_ms / 1000))
+        run.out.emit(status_document(answer, uptime_s), human=lambda: describe(run.out, answer, uptime_s))
+        good = answer.ready and not answer.draining
+    if not good:
+        raise typer.Exit(ExitCode.FAILURE)
+
+
+async def _ask(client: Client) -> ServerStatus | ServerHealth:
+    try:
+        return await client.status()
+    except PreconditionError:
+        return await client.health()
+
+
+def status_document(answer: ServerStatus, uptime_s: int) -> dict[str, object]:
+    """Every member of the answer, in groups."""
+    return {
+        "version": answer.version,
+        "ready": answer.ready,
+        "draining": answer.draining,
+        "started_at_ms": answer.started_at_ms,
+        "uptime": uptime_s,
+        "store": {
+            "backend": answer.store_backend,
+            "ok": answer.store_ok,
+            "latency_ms": answer.store_latency_ms,
+        },
+        "sources": dict(answer.sources_by_status),
+        "listen": answer.listen,
+        "settings_file": answer.settings_file,
+    }
+
+
+def describe(out: Output, answer: ServerStatus, uptime_s: int) -> None:
+    """The answer for a person."""
+    state = "draining" if answer.draining else "ready" if answer.ready else "not ready"
+    store = f"{answer.store_latency_ms:.1f} ms" if answer.store_ok else "can't be reached"
+    counts = ", ".join(f"{count} {name.lower()}" for name, count in answer.sources_by_status.items() if count)
+    out.fields(
+        [
+            ("server", f"{answer.listen}  version {answer.version}"),
+            ("state", state),
+            ("up", format_age(uptime_s)),
+            ("store", f"{answer.store_backend}, {store}"),
+            ("sources", counts or "none"),
+            ("settings", answer.settings_file or "no file"),
+        ]
+    )
