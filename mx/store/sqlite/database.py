@@ -8,31 +8,34 @@ the writer don't wait for each other.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import aiosqlite
 
-from mx.errors import (
-    IntegrityError,
-    InvalidArgumentError,
-    MxError,
-    PermissionDeniedError,
-    UnavailableError,
+from mx.errors import IntegrityError
+from mx.store.sqlite.failures import (
+    LEFT_ALONE,
+    LIBRARY_ERRORS,
+    REPLACE_FILE,
+    concerns_file,
+    primary_code,
+    translate,
 )
 from mx.store.sqlite.schema import migrate
 
 T = TypeVar("T")
 
 _GROUP_MAX = 512  # changes per transaction: bounds how long the write lock is held (about 20 ms)
-# sqlite3 raises the first three; aiosqlite a plain ValueError once the connection is closed.
-_LIBRARY_ERRORS = (sqlite3.Error, OverflowError, UnicodeError, ValueError)
-
+_MAGIC = b"SQLite format 3\x00"
+_CHECK_WHOLE_BYTES = 64 << 20
 _FETCH_CHUNK = 64  # rows per hop when a cursor is iterated; we fetch whole pages instead
 
 
@@ -60,7 +63,7 @@ class _WriterConnection(sqlite3.Connection):
         if not group:
             return
         error = self._carry_out(group)
-        if error is not None and len(group) > 1 and not _concerns_file(error):
+        if error is not None and len(group) > 1 and not concerns_file(error):
             # One of them can't be stored: its neighbours must not suffer for it.
             for change in group:
                 change.error = self._carry_out([change])
@@ -77,7 +80,7 @@ class _WriterConnection(sqlite3.Connection):
         except Exception as error:  # noqa: BLE001  # whatever it is must reach the one who waits
             if self.in_transaction:
                 self.execute("ROLLBACK")
-            self.failing = _concerns_file(error)
+            self.failing = concerns_file(error)
             return error
         self.failing = False
         return None
@@ -109,6 +112,12 @@ class Database:
         A file that can't be used is left exactly as it was.
         """
         path = _locate(path)
+        # Apart from the connections: aiosqlite's thread outlives a connect that failed, and would
+        # answer into a loop that may be closed by then.
+        try:
+            await asyncio.to_thread(_prepare, path, busy_timeout_s)
+        except sqlite3.Error as error:
+            raise translate(error, path, opening=True) from error
         queued: deque[_Change[Any]] = deque()
         try:
             writer = await aiosqlite.Connection(
@@ -120,7 +129,7 @@ class Database:
                 await writer.close()
                 raise
         except sqlite3.Error as error:
-            raise _translate(error, path, opening=True) from error
+            raise translate(error, path, opening=True) from error
         return cls(path, writer=writer, reader=reader, queued=queued)
 
     async def write(self, run: Callable[[sqlite3.Connection], T]) -> T:
@@ -135,16 +144,16 @@ class Database:
             await self._writer.commit()
             if change.error is not None:
                 raise change.error
-        except _LIBRARY_ERRORS as error:
-            raise _translate(error, self.path) from error
+        except LIBRARY_ERRORS as error:
+            raise translate(error, self.path) from error
         return cast("T", change.result)
 
     async def read(self, sql: str, parameters: Sequence[object] = ()) -> Sequence[tuple[Any, ...]]:
         """All rows of one query; sees everything that was committed before the call."""
         try:
             rows = await self._reader.execute_fetchall(sql, parameters)
-        except _LIBRARY_ERRORS as error:
-            raise _translate(error, self.path) from error
+        except LIBRARY_ERRORS as error:
+            raise translate(error, self.path) from error
         return cast("Sequence[tuple[Any, ...]]", rows)
 
     async def check(self) -> None:
@@ -165,25 +174,45 @@ class Database:
         await self._reader.close()
 
 
+def _prepare(path: Path, busy_timeout_s: float) -> None:
+    """Create, migrate, verify and switch to WAL; whatever may refuse the file comes before the switch."""
+    _require_database_or_nothing(path)
+    with closing(sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)) as connection:
+        migrate(connection, path=str(path))
+        _require_sound(connection, path)
+        _enter_wal(connection, busy_timeout_s)
+
+
 def _open_writer(path: Path, queued: deque[_Change[Any]], busy_timeout_s: float) -> _WriterConnection:
     connection = sqlite3.connect(
         path, timeout=busy_timeout_s, isolation_level=None, factory=_WriterConnection
     )
     connection.queued = queued
-    try:
-        _enter_wal(connection, busy_timeout_s)
-        # WAL with NORMAL survives the death of the process at any point; a power cut may cost the
-        # last moments, which workers publish again. FULL would sync the disk on every heartbeat.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA journal_size_limit = 67108864")
-        migrate(connection, path=str(path))
-        damage = connection.execute("PRAGMA quick_check('mx_worker')").fetchone()[0]
-        if damage != "ok":
-            raise IntegrityError(f"database {path} is damaged: {damage}", remedy=_REPLACE_FILE)
-    except BaseException:
-        connection.close()
-        raise
+    # WAL with NORMAL survives the death of the process at any point; a power cut may cost the
+    # last moments, which workers publish again. FULL would sync the disk on every heartbeat.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
     return connection
+
+
+def _require_database_or_nothing(path: Path) -> None:
+    # SQLite takes a file of a few bytes for an empty database and overwrites it.
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_MAGIC))
+    except OSError:
+        return  # SQLite names the reason
+    if head and head != _MAGIC:
+        raise IntegrityError(f"database {path} is not a SQLite database; {LEFT_ALONE}", remedy=REPLACE_FILE)
+
+
+def _require_sound(connection: sqlite3.Connection, path: Path) -> None:
+    # Reading it whole takes a second per few GB of blobs: above the limit only the summaries.
+    whole = path.stat().st_size < _CHECK_WHOLE_BYTES
+    found = connection.execute("PRAGMA quick_check" + ("" if whole else "('mx_worker')")).fetchone()[0]
+    if found != "ok":
+        detail = str(found).splitlines()[-1]
+        raise IntegrityError(f"database {path} is damaged ({detail}); {LEFT_ALONE}", remedy=REPLACE_FILE)
 
 
 def _open_reader(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
@@ -200,7 +229,7 @@ def _enter_wal(connection: sqlite3.Connection, busy_timeout_s: float) -> None:
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             break
         except sqlite3.OperationalError as error:
-            if _primary(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
     if mode != "wal":
@@ -220,78 +249,3 @@ def _file_number(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _primary(error: Exception) -> int:
-    return int(getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-
-
-_FILE_CODES = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_NOMEM,
-    }
-)
-
-
-def _concerns_file(error: Exception) -> bool:
-    """Whether the next change would fail just as well."""
-    return _primary(error) in _FILE_CODES
-
-
-_REPLACE_FILE = (
-    "stop every mx server that uses it, move it aside together with its -wal and -shm files, and "
-    "start again: running workers publish themselves anew"
-)
-_OTHER_FILE = "set database.path to a file on a local disk that this user may write"
-
-
-def _translate(error: Exception, path: Path, *, opening: bool = False) -> MxError:
-    """The one table from SQLite's errors to ours. While running, every one means unavailable."""
-    code = _primary(error)
-    if isinstance(error, (OverflowError, UnicodeError)):
-        return InvalidArgumentError(f"a value can't be stored in {path}: {error}")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        what = "is not a SQLite database" if code == sqlite3.SQLITE_NOTADB else "is damaged"
-        kind = IntegrityError if opening else UnavailableError
-        return kind(f"database {path} {what}; it was left as it is", remedy=_REPLACE_FILE)
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-        denied = PermissionDeniedError if opening else UnavailableError
-        return denied(f"database {path} can't be written: {error}", remedy=_OTHER_FILE)
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return UnavailableError(
-            f"database {path} is locked by another process",
-            remedy=f"end the process that holds it (fuser {path} names it), or try again later",
-        )
-    if code == sqlite3.SQLITE_FULL:
-        return UnavailableError(
-            f"database {path} can't grow: the disk is full", remedy=f"free space on {path.parent}"
-        )
-    if code == sqlite3.SQLITE_CANTOPEN:
-        return _cannot_open(path)
-    if isinstance(error, ValueError):
-        return UnavailableError(f"database {path} is closed")
-    return UnavailableError(f"database {path} failed: {error}", remedy=_OTHER_FILE if opening else "")
-
-
-def _cannot_open(path: Path) -> MxError:
-    if path.is_dir():
-        return UnavailableError(
-            f"database {path} can't be opened: it is a folder", remedy="set database.path to a file"
-        )
-    if not path.parent.is_dir():
-        return UnavailableError(
-            f"database {path} can't be opened: there is no folder {path.parent}",
-            remedy=f"create it (mkdir -p {path.parent}), or set database.path",
-        )
-    return PermissionDeniedError(
-        f"database {path} can't be opened: {path.parent} or the file denies it", remedy=_OTHER_FILE
-    )

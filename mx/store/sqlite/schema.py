@@ -60,10 +60,10 @@ LATEST = len(MIGRATIONS)
 
 
 def migrate(connection: sqlite3.Connection, *, path: str) -> None:
-    """Bring the file to LATEST in one transaction; takes the write lock even when nothing is to do.
+    """Bring the file to LATEST in one transaction, which writes even when nothing is to do.
 
-    Taking it proves at start that the file can be written. Raises PreconditionError when the file
-    was written by a newer version, and the sqlite3 error otherwise; both leave the file as it was.
+    Raises PreconditionError when the file was written by a newer version, and the sqlite3 error
+    otherwise; both leave the file as it was.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -79,7 +79,9 @@ def migrate(connection: sqlite3.Connection, *, path: str) -> None:
                 for statement in statements:
                     connection.execute(statement)
             connection.execute("DELETE FROM mx_schema")
-            connection.execute("INSERT INTO mx_schema (version) VALUES (?)", (LATEST,))
+            connection.execute("INSERT INTO mx_schema (version) VALUES (0)")
+        # Also when it is LATEST already: only a write shows that the file can be written.
+        connection.execute("UPDATE mx_schema SET version = ?", (LATEST,))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -94,5 +96,5 @@ def schema_version(connection: sqlite3.Connection) -> int:
     ).fetchone()
     if found is None:
         return 0
-    row = connection.execute("SELECT max(version) FROM mx_schema").fetchone()
+    row = connection.execute("SELECT max(CAST(version AS INTEGER)) FROM mx_schema").fetchone()
     return int(row[0] or 0)
