@@ -26,6 +26,16 @@ class SettingsFile:
     data: Mapping[str, object]
     lines: Mapping[str, int]
 
+    def lookup(self, *keys: str) -> object:
+        """The value at the first of ``keys`` that the file has; None otherwise."""
+        for key in keys:
+            node: object = self.data
+            for name in key.split("."):
+                node = node.get(name, None) if isinstance(node, Mapping) else None
+            if node is not None:
+                return node
+        return None
+
     def where(self, key: str) -> str:
         """``file:PATH``, with the line of ``key`` where the format tells it."""
         line = self.lines.get(key)

@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mx.config import foreign
 from mx.config.defaults import Defaults
@@ -76,8 +76,8 @@ def _leaves(data: Mapping[str, object], prefix: str) -> Iterable[tuple[str, obje
             yield key, value
 
 
-def file_layer(source: SettingsFile, *, place: Place, finding: Finding, keep_unknown: bool = False) -> Layer:
-    """The settings of one file. Unknown keys are problems, or left alone with ``keep_unknown``."""
+def file_layer(source: SettingsFile, *, place: Place, finding: Finding, migrating: bool = False) -> Layer:
+    """The settings of one file. Keys that don't belong are problems, or left alone when ``migrating``."""
     layer: Layer = {}
     written: dict[str, str] = {}
 
@@ -97,7 +97,7 @@ def file_layer(source: SettingsFile, *, place: Place, finding: Finding, keep_unk
                     )
             elif not prefix and (name in foreign.SECTIONS or foreign.is_foreign_env(name)):
                 finding.notices.append(f"{name} in {source.path} is known but has no effect in mx")
-            elif not keep_unknown:
+            elif not migrating:
                 finding.problems.append(unknown_key(key, where=source.where(key)))
 
     def take(key: str, option: Option, value: object) -> None:
@@ -106,15 +106,24 @@ def file_layer(source: SettingsFile, *, place: Place, finding: Finding, keep_unk
                 f"{option.key}: set twice, as {written[option.key]} and as {key} [{source.where(key)}]"
             )
         elif option.env_only:
-            finding.problems.append(
-                f"{key}: not read from files; set {option.env[0]} in the environment [{source.where(key)}]"
-            )
+            if not migrating:
+                finding.problems.append(
+                    f"{key}: not read from files; set {option.env[0]} instead [{source.where(key)}]"
+                )
         else:
             written[option.key] = key
             _read(option, value, Origin("file", str(source.path)), source.where(key), layer, place, finding)
 
     walk(source.data, "")
     return layer
+
+
+def is_known_key(key: str) -> Literal["setting", "env_only", "section"] | None:
+    """What a key of a file is."""
+    option = BY_KEY.get(key)
+    if option is not None:
+        return "env_only" if option.env_only else "setting"
+    return "section" if key in _SECTIONS else None
 
 
 def home_file_layer(source: SettingsFile, *, place: Place, finding: Finding) -> Layer:
@@ -174,7 +183,10 @@ def env_names(option: Option, *, scope: Scope) -> tuple[str, ...]:
     return (*(option.named_env if scope in option.scopes else ()), *option.nested_env)
 
 
-_KNOWN_ENV = frozenset(name for one in TABLE for name in (*one.named_env, *one.nested_env)) | {CONFIG_ENV}
+# MX_DEBUG is the command line's own switch for tracebacks.
+_KNOWN_ENV = frozenset(
+    {CONFIG_ENV, "MX_DEBUG", *(name for one in TABLE for name in (*one.named_env, *one.nested_env))}
+)
 # Suggestions name what the documents name.
 _SPELLINGS = sorted({name for one in TABLE for name in (*one.named_env, *one.nested_env[:1])})
 

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
-from urllib.parse import quote
 
 from mx.config.defaults import read_defaults
 from mx.config.files import read_settings_file
@@ -129,14 +128,15 @@ def _default(found: dict[str, Found], key: str, value: object, origin: Origin = 
 
 
 def _complete_redis(found: dict[str, Found]) -> None:
-    """Host and port make the URL where they come from a higher layer than the URL itself."""
+    """Make the URL from host and port where the host is from a higher layer, or no URL was given."""
     url, host, port = (found[f"redis.{name}"] for name in ("url", "host", "port"))
-    chosen = max((one.origin for one in (host, port)), key=lambda origin: origin.rank)
-    if chosen.rank <= url.origin.rank or (host.value is None and not port.origin.explicit):
+    if host.value is not None and host.origin.rank > url.origin.rank:
+        name, origin = str(host.value), host.origin
+    elif port.origin.explicit and not url.origin.explicit:
+        name, origin = "localhost", port.origin
+    else:
         return
-    name = str(host.value or "localhost")
-    shown = f"[{name}]" if ":" in name else quote(name, safe="")
-    origin = host.origin if host.value is not None else port.origin
+    shown = f"[{name}]" if ":" in name else name
     found["redis.url"] = Found(f"redis://{shown}:{port.value}", origin)
 
 
