@@ -29,7 +29,7 @@ from mx.store.sqlite.failures import (
     primary_code,
     translate,
 )
-from mx.store.sqlite.schema import migrate
+from mx.store.sqlite.schema import migrate, schema_version
 
 T = TypeVar("T")
 
@@ -178,8 +178,8 @@ def _prepare(path: Path, busy_timeout_s: float) -> None:
     """Create, migrate, verify and switch to WAL; whatever may refuse the file comes before the switch."""
     _require_database_or_nothing(path)
     with closing(sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)) as connection:
-        migrate(connection, path=str(path))
         _require_sound(connection, path)
+        migrate(connection, path=str(path))
         _enter_wal(connection, busy_timeout_s)
 
 
@@ -208,8 +208,15 @@ def _require_database_or_nothing(path: Path) -> None:
 
 def _require_sound(connection: sqlite3.Connection, path: Path) -> None:
     # Reading it whole takes a second per few GB of blobs: above the limit only the summaries.
-    whole = path.stat().st_size < _CHECK_WHOLE_BYTES
-    found = connection.execute("PRAGMA quick_check" + ("" if whole else "('mx_worker')")).fetchone()[0]
+    pages, page_bytes = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
+    )
+    if pages * page_bytes <= _CHECK_WHOLE_BYTES:
+        found = connection.execute("PRAGMA quick_check").fetchone()[0]
+    elif schema_version(connection) > 0:
+        found = connection.execute("PRAGMA quick_check('mx_worker')").fetchone()[0]
+    else:
+        return
     if found != "ok":
         detail = str(found).splitlines()[-1]
         raise IntegrityError(f"database {path} is damaged ({detail}); {LEFT_ALONE}", remedy=REPLACE_FILE)
