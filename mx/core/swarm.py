@@ -3,7 +3,7 @@
 Pure: events and the time come in, commands go out. ``transfer/fetcher`` executes them.
 
     missing ──Read──▶ reading ──ReadFinished──▶ verifying ──DigestMatched──▶ verified
-       ▲                 │ ReadFailed, Tick (stall)       │ DigestDiffers
+       ▲                 │ ReadFailed, Tick (stall)       │ DigestDiffers, DigestUnknown
        │                 ▼                                │
        └──ReadStopped── stopping ◀────────────────────────┘ (requeued at once: nothing writes)
 
@@ -50,7 +50,6 @@ class SourceLeft:
 class ReadFinished:
     segment: int
     source: str
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +71,7 @@ class ReadStopped:
 @dataclass(frozen=True, slots=True)
 class DigestMatched:
     segment: int
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,16 @@ class DigestDiffers:
     """The bytes read are not those that the source announced."""
 
     segment: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class DigestUnknown:
+    """The bytes read can't be judged: the source is dropped and the segment read elsewhere."""
+
+    segment: int
+    source: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,7 @@ Event = (
     | ReadStopped
     | DigestMatched
     | DigestDiffers
+    | DigestUnknown
     | NoMoreSources
     | Tick
 )
@@ -169,7 +180,7 @@ class _Source:
     window: int = 1
     reading: set[int] = field(default_factory=set)
     strikes: int = 0
-    bytes_s: float = 0.0  # smoothed rate of single reads times the reads in flight
+    bytes_s: float = 0.0  # smoothed
     best_bytes_s: float = 0.0
     progress_at: float = 0.0
     wrong: set[int] = field(default_factory=set)
@@ -222,8 +233,6 @@ class Swarm:
         Events that no longer apply (a late answer of a dropped source) change nothing.
         """
         if self._over is not None:
-            if isinstance(event, ReadStopped | ReadFinished | ReadFailed):
-                self._reader.pop(event.segment, None)
             return ()
         out: list[Command] = []
         match event:
@@ -235,21 +244,24 @@ class Swarm:
                     self._sources[source].offers = offers
             case SourceLeft(source, reason):
                 self._drop(source, reason, out)
-            case ReadFinished(segment, source, seconds):
-                self._finished(segment, source, seconds, now_s)
+            case ReadFinished(segment, source):
+                self._finished(segment, source, now_s)
             case ReadFailed(segment, source, reason):
                 self._failed(segment, source, reason, now_s, out)
             case ReadStopped(segment):
                 if self._phase[segment] is Phase.STOPPING:
                     self._release(segment)
                     self._requeue(segment)
-            case DigestMatched(segment):
-                if self._phase[segment] is Phase.VERIFYING:
-                    self._reader.pop(segment, None)
+            case DigestMatched(segment, source):
+                if self._judged(segment, source):
                     self._phase[segment] = Phase.VERIFIED
                     self._verified += 1
-            case DigestDiffers(segment):
-                self._differs(segment, out)
+            case DigestDiffers(segment, source):
+                self._differs(segment, source, out)
+            case DigestUnknown(segment, source, reason):
+                if self._judged(segment, source):
+                    self._requeue(segment)
+                    self._drop(source, reason, out)
             case NoMoreSources():
                 self._discovery_over = True
             case Tick():
@@ -259,7 +271,14 @@ class Swarm:
             self._assign(now_s, out)
         return tuple(out)
 
-    def _finished(self, segment: int, source: str, seconds: float, now_s: float) -> None:
+    def _judged(self, segment: int, source: str) -> bool:
+        """True when the verdict is about the bytes that lie there now, not about an earlier read."""
+        if self._phase[segment] is not Phase.VERIFYING or self._reader.get(segment) != source:
+            return False
+        del self._reader[segment]
+        return True
+
+    def _finished(self, segment: int, source: str, now_s: float) -> None:
         if self._phase[segment] not in (Phase.READING, Phase.STOPPING) or self._reader.get(segment) != source:
             return
         entry = self._sources.get(source)
@@ -267,17 +286,18 @@ class Swarm:
             self._release(segment)
             self._requeue(segment)
             return
-        in_flight = len(entry.reading)
+        full = len(entry.reading) >= entry.window
         entry.reading.discard(segment)
+        # The time since the last completion is what one segment costs, however many are in flight.
+        self._measure(entry, self._sizes[segment] / max(now_s - entry.progress_at, 1e-9), full=full)
         entry.progress_at = now_s
         entry.strikes = 0
-        self._measure(entry, self._sizes[segment] * in_flight / max(seconds, 1e-9), in_flight)
         self._phase[segment] = Phase.VERIFYING
 
-    def _measure(self, entry: _Source, rate: float, in_flight: int) -> None:
+    def _measure(self, entry: _Source, rate: float, *, full: bool) -> None:
         """Grow the window while a fuller one was faster, shrink it when the rate collapsed."""
         entry.bytes_s = rate if not entry.bytes_s else 0.7 * entry.bytes_s + 0.3 * rate
-        if in_flight < entry.window:
+        if not full:
             return
         if entry.bytes_s > 1.1 * entry.best_bytes_s:
             entry.best_bytes_s = entry.bytes_s
@@ -304,10 +324,9 @@ class Swarm:
         if entry.strikes >= self._limits.strikes:
             self._drop(source, reason, out)
 
-    def _differs(self, segment: int, out: list[Command]) -> None:
-        if self._phase[segment] is not Phase.VERIFYING:
+    def _differs(self, segment: int, source: str, out: list[Command]) -> None:
+        if not self._judged(segment, source):
             return
-        source = self._reader.pop(segment)
         entry = self._sources.get(source)
         self._requeue(segment)
         reason = f"segment {segment} does not match its digest"

@@ -142,14 +142,10 @@ class NixlBackend:
         nixl = self._nixl
         local = self._descriptors(self._memory, extents.local_addr, extents.length, extents.local_device)
         remote_memory = nixl.DRAM_SEG if extents.remote_device == HOST_DEVICE else nixl.VRAM_SEG
-        remote = self._descriptors(
-            remote_memory, extents.remote_addr, extents.length, extents.remote_device
-        )
+        remote = self._descriptors(remote_memory, extents.remote_addr, extents.length, extents.remote_device)
         handle = self._call(
             f"prepare a read from {agent_name}",
-            lambda: self._agent.createXferReq(
-                nixl.NIXL_READ, local, remote, agent_name, "", [self._engine]
-            ),
+            lambda: self._agent.createXferReq(nixl.NIXL_READ, local, remote, agent_name, "", [self._engine]),
         )
         try:
             self._call(f"read from {agent_name}", lambda: self._agent.postXferReq(handle, ""))

@@ -190,7 +190,9 @@ class PeerService:
         def work() -> peer.OpenTransferReply:
             served = self._served(request.source_id, request.worker_id)
             lease_id = served.open_lease(request.target_id or context.peer(), READER_LEASE_S)
-            return _open_reply(served, lease_id, same_layout=request.layout_digest == served.offer.layout_digest)
+            return _open_reply(
+                served, lease_id, same_layout=request.layout_digest == served.offer.layout_digest
+            )
 
         return _answer(context, work)
 

@@ -111,7 +111,9 @@ class ServedSource:
 
     def require_open(self) -> None:
         if self._draining:
-            raise UnavailableError(f"worker {self.offer.worker_id} is withdrawing source {self.offer.source_id}")
+            raise UnavailableError(
+                f"worker {self.offer.worker_id} is withdrawing source {self.offer.source_id}"
+            )
 
     # --- leases -----------------------------------------------------------------------------
     def open_lease(self, target: str, lifetime_s: float) -> str:
@@ -225,4 +227,6 @@ def bitmap(indices: Sequence[int] | frozenset[int], count: int) -> bytes:
 
 
 def from_bitmap(data: bytes) -> frozenset[int]:
-    return frozenset(8 * i + bit for i, byte in enumerate(data) if byte for bit in range(8) if byte >> bit & 1)
+    return frozenset(
+        8 * i + bit for i, byte in enumerate(data) if byte for bit in range(8) if byte >> bit & 1
+    )

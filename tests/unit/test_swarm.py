@@ -11,6 +11,7 @@ from mx.core.swarm import (
     Command,
     DigestDiffers,
     DigestMatched,
+    DigestUnknown,
     Done,
     Drop,
     Event,
@@ -38,8 +39,8 @@ def reads(commands: tuple[Command, ...]) -> list[tuple[int, str]]:
 
 
 def finish(swarm: Swarm, segment: int, source: str, now: float = 1.0) -> list[tuple[int, str]]:
-    got = reads(swarm.handle(ReadFinished(segment, source, 0.1), now))
-    return got + reads(swarm.handle(DigestMatched(segment), now))
+    got = reads(swarm.handle(ReadFinished(segment, source), now))
+    return got + reads(swarm.handle(DigestMatched(segment, source), now))
 
 
 def test_one_source_reads_everything_once_and_in_order() -> None:
@@ -108,18 +109,18 @@ def test_a_read_that_finishes_while_being_stopped_counts() -> None:
     swarm = Swarm([MIB], limits=Limits(stall_s=5))
     swarm.handle(SourceJoined("a"), 0)
     swarm.handle(Tick(), 5.0)
-    swarm.handle(ReadFinished(0, "a", 5.1), 5.1)
-    assert swarm.handle(DigestMatched(0), 5.2) == (Done(),)
+    swarm.handle(ReadFinished(0, "a"), 5.1)
+    assert swarm.handle(DigestMatched(0, "a"), 5.2) == (Done(),)
 
 
 def test_a_wrong_digest_is_read_again_from_another_source() -> None:
     swarm = Swarm([MIB], limits=Limits())
     swarm.handle(SourceJoined("a"), 0)
     swarm.handle(SourceJoined("b"), 0)
-    swarm.handle(ReadFinished(0, "a", 0.1), 1)
-    assert reads(swarm.handle(DigestDiffers(0), 1)) == [(0, "b")]
-    swarm.handle(ReadFinished(0, "b", 0.1), 1)
-    assert swarm.handle(DigestMatched(0), 1) == (Done(),)
+    swarm.handle(ReadFinished(0, "a"), 1)
+    assert reads(swarm.handle(DigestDiffers(0, "a"), 1)) == [(0, "b")]
+    swarm.handle(ReadFinished(0, "b"), 1)
+    assert swarm.handle(DigestMatched(0, "b"), 1) == (Done(),)
     assert swarm.rereads == 1
 
 
@@ -131,10 +132,10 @@ def test_a_single_source_that_stays_wrong_is_blamed_after_two_more_reads() -> No
     swarm.handle(SourceJoined("a"), 0)
     swarm.handle(NoMoreSources(), 0)
     for _ in range(2):
-        swarm.handle(ReadFinished(0, "a", 0.1), 1)
-        assert reads(swarm.handle(DigestDiffers(0), 1)) == [(0, "a")]
-    swarm.handle(ReadFinished(0, "a", 0.1), 1)
-    commands = swarm.handle(DigestDiffers(0), 1)
+        swarm.handle(ReadFinished(0, "a"), 1)
+        assert reads(swarm.handle(DigestDiffers(0, "a"), 1)) == [(0, "a")]
+    swarm.handle(ReadFinished(0, "a"), 1)
+    commands = swarm.handle(DigestDiffers(0, "a"), 1)
     assert isinstance(commands[-1], GiveUp)
     assert "does not match its digest" in commands[-1].reason
 
@@ -151,9 +152,30 @@ def test_a_much_slower_source_does_not_take_the_last_segment() -> None:
     swarm = Swarm([MIB] * 3, limits=Limits(window_max=1))
     swarm.handle(SourceJoined("slow"), 0)
     swarm.handle(SourceJoined("fast"), 0)
-    swarm.handle(ReadFinished(1, "fast", 0.01), 0.01)
-    swarm.handle(ReadFinished(0, "slow", 10.0), 10.0)
-    assert all(source == "fast" for _, source in reads(swarm.handle(DigestMatched(0), 10.0)))
+    swarm.handle(ReadFinished(1, "fast"), 0.01)
+    swarm.handle(ReadFinished(0, "slow"), 10.0)
+    assert all(source == "fast" for _, source in reads(swarm.handle(DigestMatched(0, "slow"), 10.0)))
+
+
+def test_bytes_that_cannot_be_judged_are_read_elsewhere_and_their_source_is_dropped() -> None:
+    swarm = Swarm([MIB])
+    swarm.handle(SourceJoined("a"), 0)
+    swarm.handle(SourceJoined("b"), 0)
+    swarm.handle(ReadFinished(0, "a"), 1)
+    commands = swarm.handle(DigestUnknown(0, "a", "gone"), 1)
+    assert Drop("a", "gone") in commands
+    assert reads(commands) == [(0, "b")]
+
+
+def test_a_late_verdict_about_an_earlier_read_counts_for_nothing() -> None:
+    swarm = Swarm([MIB])
+    swarm.handle(SourceJoined("a"), 0)
+    swarm.handle(SourceJoined("b"), 0)
+    swarm.handle(ReadFinished(0, "a"), 1)
+    swarm.handle(DigestDiffers(0, "a"), 1)
+    swarm.handle(ReadFinished(0, "b"), 1)
+    assert swarm.handle(DigestMatched(0, "a"), 1) == ()
+    assert swarm.over is None
 
 
 def test_a_source_that_leaves_has_its_reads_stopped_and_its_late_answers_ignored() -> None:
@@ -162,7 +184,7 @@ def test_a_source_that_leaves_has_its_reads_stopped_and_its_late_answers_ignored
     commands = swarm.handle(SourceLeft("a", "withdrawn"), 1)
     assert commands == (Stop(0, "a"), Drop("a", "withdrawn"))
     swarm.handle(SourceJoined("b"), 1)
-    assert swarm.handle(ReadFinished(0, "a", 1.0), 2) == () or swarm.phase(0) is not Phase.VERIFYING
+    assert swarm.handle(ReadFinished(0, "a"), 2) == () or swarm.phase(0) is not Phase.VERIFYING
 
 
 # --- a simulated network ------------------------------------------------------------------------
@@ -204,10 +226,10 @@ class Network:
             segment = sorted(self.verifying)[choice % len(self.verifying)]
             source = self.verifying.pop(segment)
             if source in self.corrupt:
-                self.feed(DigestDiffers(segment))
+                self.feed(DigestDiffers(segment, source))
             else:
                 self.good.add(segment)
-                self.feed(DigestMatched(segment))
+                self.feed(DigestMatched(segment, source))
         elif pending:
             segment = pending[choice % len(pending)]
             source = self.writing.pop(segment)
@@ -219,7 +241,7 @@ class Network:
             else:
                 if self.ended is None and self.swarm.phase(segment) is Phase.READING:
                     self.verifying[segment] = source
-                self.feed(ReadFinished(segment, source, 0.1 + choice % 13))
+                self.feed(ReadFinished(segment, source))
                 if self.swarm.phase(segment) is not Phase.VERIFYING:
                     self.verifying.pop(segment, None)
         else:

@@ -1,0 +1,130 @@
+"""Finds and connects sources for one pull, beside the engine that builds its model.
+
+All candidates up to a limit are tried at once, so a dead one costs nothing while another answers.
+When a source is lost the next candidate takes its place; when the last one is lost the server is
+asked once more, because a pull that has verified half of its bytes is worth a second look.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from mx.errors import MxError
+from mx.transfer.fetcher import Exhausted, Inbox, Joined
+from mx.transfer.session import Candidate, Session
+
+log = logging.getLogger(__name__)
+
+REDISCOVERIES = 2
+
+
+class Connector:
+    """``discover`` lists candidates, best first; ``connect`` opens one or raises an MxError."""
+
+    def __init__(
+        self,
+        *,
+        discover: Callable[[], tuple[Candidate, ...]],
+        connect: Callable[[Candidate], Session],
+        max_sources: int,
+    ) -> None:
+        self.inbox: Inbox = queue.SimpleQueue()
+        self.discover_s = 0.0
+        self.connect_s = 0.0
+        self._discover = discover
+        self._connect = connect
+        self._max = max_sources
+        self._lost: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._tried: set[tuple[str, str]] = set()
+        self._reasons: list[str] = []
+        self._live: set[str] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._pool = ThreadPoolExecutor(max_sources, thread_name_prefix="mx-connect")
+        self._thread = threading.Thread(target=self._run, name="mx-connector", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def lost(self, name: str) -> None:
+        """A source was refused or dropped; find another."""
+        self._lost.put(name)
+
+    def stop(self) -> None:
+        """No more sources are wanted."""
+        self._stopped = True
+        self._lost.put(None)
+        self._thread.join()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why sources were not there or could not be reached, in order of failure."""
+        return tuple(self._reasons)
+
+    # --- the thread -----------------------------------------------------------------------------
+    def _run(self) -> None:
+        reserve = self._list()
+        started = time.monotonic()
+        reserve = self._fill(reserve, started)
+        looks = REDISCOVERIES
+        while not self._stopped:
+            if not self._live and not reserve and looks:
+                looks -= 1
+                reserve = self._fill(self._list(), started) if self._tried else ()
+            if not self._live and not reserve:
+                self.inbox.put(Exhausted())
+                return
+            name = self._lost.get()
+            if name is None:
+                return
+            self._live.discard(name)
+            reserve = self._fill(reserve, started)
+
+    def _list(self) -> tuple[Candidate, ...]:
+        started = time.monotonic()
+        try:
+            found = self._discover()
+        except MxError as error:
+            self._reasons.append(error.message)
+            found = ()
+        self.discover_s = self.discover_s or time.monotonic() - started
+        return tuple(c for c in found if _process(c) not in self._tried)
+
+    def _fill(self, reserve: tuple[Candidate, ...], started: float) -> tuple[Candidate, ...]:
+        """Connect candidates until enough are live; those that are left."""
+        while reserve and len(self._live) < self._max and not self._stopped:
+            room = self._max - len(self._live)
+            batch, reserve = reserve[:room], reserve[room:]
+            self._tried.update(_process(candidate) for candidate in batch)
+            list(self._pool.map(lambda candidate: self._open(candidate, started), batch))
+        return reserve
+
+    def _open(self, candidate: Candidate, started: float) -> None:
+        try:
+            session = self._connect(candidate)
+        except MxError as error:
+            with self._lock:
+                self._reasons.append(f"{candidate.name}: {error.message}")
+            log.info(
+                "source can't be used", extra={"fields": {"source": candidate.name, "reason": error.message}}
+            )
+            return
+        with self._lock:
+            self.connect_s = self.connect_s or time.monotonic() - started
+            self._live.add(session.name)
+        if self._stopped:
+            session.close(reason="no longer wanted")
+        else:
+            self.inbox.put(Joined(session))
+
+
+def _process(candidate: Candidate) -> tuple[str, str]:
+    """What makes a candidate the same as one that was tried: a restarted worker is another one."""
+    peer = candidate.row.peer
+    return candidate.name, peer.generation if peer else str(candidate.row.updated_at_ms)
