@@ -122,10 +122,9 @@ def encode_row_filter(
 
 
 def decode_row_filter(message: admin.ListSourceRowsRequest) -> SourceFilter:
-    wanted: str | None = None
-    if message.HasField("source_id"):
-        wanted = message.source_id
-    elif message.HasField("identity") and message.identity.model_name:
+    """An identity with a model name decides over ``source_id``."""
+    wanted = message.source_id if message.HasField("source_id") else None
+    if message.HasField("identity") and message.identity.model_name:
         wanted = source_id(decode_identity(message.identity))
     return SourceFilter(
         source_id=wanted,

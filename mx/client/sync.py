@@ -1,0 +1,178 @@
+"""The blocking twin of ``GrpcClient``, for engine processes and threads.
+
+Calls go through gRPC's blocking stubs: no event loop of its own, safe to share between threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import uuid4
+
+import grpc
+
+from mx.client import operations
+from mx.client.address import grpc_target
+from mx.client.base import ApiReply, ServerHealth, ServerStatus
+from mx.client.grpc import CHANNEL_OPTIONS, MAX_RETRIES, RETRY_DELAY_S, TIMEOUT_S, bearer, failed
+from mx.client.operations import Call, Operation
+from mx.client.retry import Attempts, usual
+from mx.core.source import (
+    PeerRecord,
+    PodReference,
+    SourceEntry,
+    SourceFilter,
+    SourceIdentity,
+    SourceSummary,
+    WorkerKey,
+    WorkerRecord,
+)
+from mx.core.transfer import TransferReport
+from mx.errors import MxError, UnavailableError
+from mx.wire.v1 import admin, api, health, p2p
+
+T = TypeVar("T")
+
+
+class SyncClient:
+    """The methods of ``mx.client.base.Client``, blocking; parameters as for ``GrpcClient``."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        max_retries: int = MAX_RETRIES,
+        retry_delay_s: float = RETRY_DELAY_S,
+        token: Callable[[], str | None] | None = None,
+    ) -> None:
+        self._target = grpc_target(endpoint)
+        self._timeout_s = timeout_s
+        self._rule = usual(max_retries, retry_delay_s)
+        self._token = token
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+        self._stubs: dict[str, Any] = {}
+        self._closed = threading.Event()
+
+    @property
+    def target(self) -> str:
+        """host:port that calls go to."""
+        return self._target
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def health(self) -> ServerHealth:
+        return self._run(operations.get_health())
+
+    def send(self, action: str, *, payload: bytes | None = None) -> ApiReply:
+        return self._run(operations.send(action, payload, uuid4().hex))
+
+    def status(self) -> ServerStatus:
+        return self._run(operations.get_status())
+
+    def publish(
+        self,
+        identity: SourceIdentity,
+        worker: WorkerRecord,
+        *,
+        worker_id: str,
+        pod: PodReference = PodReference(),  # noqa: B008  # a frozen value
+    ) -> str:
+        return self._run(operations.publish(identity, worker, worker_id=worker_id, pod=pod))
+
+    def announce(self, key: WorkerKey, peer: PeerRecord) -> bool:
+        return self._run(operations.announce(key, peer))
+
+    def update_status(self, key: WorkerKey, status: int, *, source_load: float | None = None) -> bool:
+        return self._run(operations.update_status(key, status, source_load=source_load))
+
+    def list_sources(
+        self, query: SourceFilter, *, identity: SourceIdentity | None = None
+    ) -> tuple[SourceSummary, ...]:
+        return self._run(operations.list_sources(query, identity))
+
+    def find_peers(self, identity: SourceIdentity, *, worker_rank: int) -> tuple[SourceSummary, ...]:
+        return self._run(operations.find_peers(identity, worker_rank))
+
+    def get_source(self, source_id: str, worker_id: str) -> SourceEntry | None:
+        return self._run(operations.get_source(source_id, worker_id))
+
+    def withdraw(self, key: WorkerKey) -> bool:
+        return self._run(operations.withdraw(key))
+
+    def report_transfer(self, report: TransferReport) -> None:
+        self._run(operations.report_transfer(report))
+
+    def list_transfers(self, *, limit: int = 100) -> tuple[TransferReport, ...]:
+        return self._run(operations.list_transfers(limit))
+
+    def close(self) -> None:
+        """End the connection; calls that wait in other threads end with UnavailableError."""
+        self._closed.set()
+        with self._lock:
+            channel, self._channel, self._stubs = self._channel, None, {}
+        if channel is not None:
+            channel.close()
+
+    def _run(self, operation: Operation[T]) -> T:
+        try:
+            call = next(operation)
+            while True:
+                try:
+                    reply = self._send(call)
+                except MxError as error:
+                    call = operation.throw(error)
+                else:
+                    call = operation.send(reply)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    def _send(self, call: Call) -> Any:
+        method = getattr(self._stub(call.service), call.method)
+        attempts = Attempts(call.rule or self._rule, timeout_s=self._timeout_s, begin_s=time.monotonic())
+        while True:
+            try:
+                return method(
+                    call.request, timeout=attempts.timeout_s(time.monotonic()), metadata=bearer(self._token)
+                )
+            except grpc.RpcError as error:
+                if self._closed.is_set():
+                    raise self._was_closed() from error
+                failure = failed(error, call, self._target)
+                pause_s = attempts.pause_s(failure, time.monotonic())
+                if pause_s is None:
+                    raise failure from error
+            except ValueError as error:  # what gRPC raises on a closed channel
+                if not self._closed.is_set():
+                    raise
+                raise self._was_closed() from error
+            if self._closed.wait(pause_s):
+                raise self._was_closed()
+
+    def _stub(self, service: str) -> Any:
+        with self._lock:
+            if self._closed.is_set():
+                raise self._was_closed()
+            if self._channel is None:
+                channel = self._channel = grpc.insecure_channel(self._target, options=CHANNEL_OPTIONS)
+                self._stubs = {
+                    operations.API: api.ApiServiceStub(channel),
+                    operations.HEALTH: health.HealthServiceStub(channel),
+                    operations.P2P: p2p.P2pServiceStub(channel),
+                    operations.ADMIN: admin.AdminServiceStub(channel),
+                }
+            return self._stubs[service]
+
+    def _was_closed(self) -> UnavailableError:
+        return UnavailableError(f"the connection to {self._target} was closed")

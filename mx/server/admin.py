@@ -1,0 +1,112 @@
+"""``mx.admin.v1.AdminService``: what mx's own clients ask beside the published calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+
+from mx.core.source import source_id
+from mx.errors import InvalidArgumentError
+from mx.server.readiness import Readiness
+from mx.services.sources import SourcesService
+from mx.services.transfers import TransfersService
+from mx.wire import admin_codec
+from mx.wire.codec import build, decode_identity
+from mx.wire.v1 import admin
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+# What a reply holds when the caller leaves the number open.
+TRANSFERS_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What doesn't change while a server runs. ``listen`` is host:port as bound."""
+
+    version: str
+    started_at_ms: int
+    store_backend: str
+    listen: str
+    settings_file: str
+
+
+class AdminService:
+    def __init__(
+        self,
+        facts: ServerFacts,
+        *,
+        readiness: Readiness,
+        sources: SourcesService,
+        transfers: TransfersService,
+    ) -> None:
+        self._facts = facts
+        self._readiness = readiness
+        self._sources = sources
+        self._transfers = transfers
+
+    async def GetServerStatus(  # noqa: N802  # the method's name on the wire
+        self, _request: admin.GetServerStatusRequest, _context: Context, /
+    ) -> admin.GetServerStatusResponse:
+        await self._readiness.check()
+        counts = dict(await self._sources.counts()) if self._readiness.store_ok else {}
+        facts = self._facts
+        return admin.GetServerStatusResponse(
+            version=facts.version,
+            started_at_ms=facts.started_at_ms,
+            ready=self._readiness.serving,
+            draining=self._readiness.draining,
+            store_backend=facts.store_backend,
+            store_ok=self._readiness.store_ok,
+            store_latency_ms=self._readiness.store_latency_ms,
+            sources_by_status=counts,
+            listen=facts.listen,
+            settings_file=facts.settings_file,
+        )
+
+    async def AnnouncePeer(  # noqa: N802
+        self, request: admin.AnnouncePeerRequest, _context: Context, /
+    ) -> admin.AnnouncePeerResponse:
+        key, peer = admin_codec.decode_key(request.key), admin_codec.decode_peer(request.peer)
+        return admin.AnnouncePeerResponse(known=await self._sources.announce(key, peer))
+
+    async def FindPeers(  # noqa: N802
+        self, request: admin.FindPeersRequest, _context: Context, /
+    ) -> admin.FindPeersResponse:
+        if not request.identity.model_name:
+            raise InvalidArgumentError("FindPeers needs an identity with a model_name")
+        wanted = source_id(decode_identity(request.identity))
+        rows = await self._sources.find_peers(wanted, request.worker_rank)
+        return admin.FindPeersResponse(source_id=wanted, rows=map(admin_codec.encode_row, rows))
+
+    async def ListSourceRows(  # noqa: N802
+        self, request: admin.ListSourceRowsRequest, _context: Context, /
+    ) -> admin.ListSourceRowsResponse:
+        rows = await self._sources.list_sources(admin_codec.decode_row_filter(request))
+        return admin.ListSourceRowsResponse(rows=map(admin_codec.encode_row, rows))
+
+    async def GetSource(  # noqa: N802
+        self, request: admin.GetSourceRequest, _context: Context, /
+    ) -> admin.GetSourceResponse:
+        entry = await self._sources.get(request.source_id, request.worker_id)
+        return admin.GetSourceResponse(entry=None if entry is None else admin_codec.encode_full_entry(entry))
+
+    async def WithdrawSource(  # noqa: N802
+        self, request: admin.WithdrawSourceRequest, _context: Context, /
+    ) -> admin.WithdrawSourceResponse:
+        removed = await self._sources.withdraw(admin_codec.decode_key(request.key))
+        return admin.WithdrawSourceResponse(removed=removed)
+
+    async def ReportTransfer(  # noqa: N802
+        self, request: admin.ReportTransferRequest, _context: Context, /
+    ) -> admin.ReportTransferResponse:
+        self._transfers.record(admin_codec.decode_report(request.report))
+        return admin.ReportTransferResponse()
+
+    async def ListTransfers(  # noqa: N802
+        self, request: admin.ListTransfersRequest, _context: Context, /
+    ) -> admin.ListTransfersResponse:
+        reports = self._transfers.recent(request.limit or TRANSFERS_SHOWN)
+        return build(admin.ListTransfersResponse, reports=map(admin_codec.encode_report, reports))

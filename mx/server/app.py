@@ -1,0 +1,257 @@
+"""A server's life: open, listen, serve, drain, close."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from mx import __version__
+from mx.errors import SettingsError, UnavailableError
+from mx.server.admin import AdminService, ServerFacts
+from mx.server.interceptors import Guard, Traffic
+from mx.server.listen import check_address, join_address
+from mx.server.probes import (
+    HEALTH_V1_NAME,
+    ApiService,
+    HealthService,
+    StandardHealth,
+    standard_health_handler,
+)
+from mx.server.readiness import Readiness, process_age_s
+from mx.server.sources import P2pService
+from mx.wire.v1 import admin, api, health, p2p
+from mx.wiring import Services, open_services
+
+if TYPE_CHECKING:
+    from mx.config import Settings
+
+log = logging.getLogger(__name__)
+
+MESSAGE_LIMIT_BYTES = 100 * 1024 * 1024
+# Wire contract, section 4. The published client pings every 30 s while a stream is silent; with the
+# defaults the connection dies after 90 s. The first name is the one that works: the one with
+# ``recv`` in it is silently ignored.
+SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+    # Otherwise two servers on one port would share its connections, unnoticed.
+    ("grpc.so_reuseport", 0),
+)
+SERVICE_NAMES = (
+    api.ApiService_NAME,
+    health.HealthService_NAME,
+    p2p.P2pService_NAME,
+    admin.AdminService_NAME,
+    HEALTH_V1_NAME,
+)
+# Answered while draining: who asks wants to know just that.
+_PROBES = frozenset({"GetHealth", "Check", "Watch", "List", "GetServerStatus"})
+# Successes worth a line at INFO; heartbeats and listings are too many.
+_NOTED = frozenset({"PublishMetadata", "AnnouncePeer", "WithdrawSource"})
+# For answers on their way when everything else has been waited for.
+_LAST_WORDS_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that listens. ``listen`` is host:port with the port really bound."""
+
+    listen: str
+    port: int
+    readiness: Readiness
+    traffic: Traffic
+    _server: grpc.aio.Server
+
+    async def drain(self, grace_s: float, *, force: asyncio.Event | None = None) -> bool:
+        """Not ready, no new work, wait for what runs; False when something had to be cut off.
+
+        ``force`` ends the waiting early.
+        """
+        self.readiness.drain()
+        finished = True
+        waiting = asyncio.ensure_future(self.traffic.wait_idle())
+        forced = asyncio.ensure_future((force or asyncio.Event()).wait())
+        try:
+            await asyncio.wait({waiting, forced}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+            finished = waiting.done()
+        finally:
+            waiting.cancel()
+            forced.cancel()
+        await self._server.stop(_LAST_WORDS_S if finished else None)
+        return finished
+
+
+@asynccontextmanager
+async def running_server(
+    services: Services, *, host: str, port: int, settings_file: str = "", legacy_tensors: bool = False
+) -> AsyncIterator[RunningServer]:
+    """Listen while the body runs; ``port`` 0 takes a free one. Services stay their opener's.
+
+    Raises SettingsError when nothing can listen there.
+    """
+    check_address(host, port)
+    readiness = Readiness(services.store)
+    await readiness.check()
+    traffic = Traffic(readiness)
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    try:
+        bound = server.add_insecure_port(join_address(host, port))
+    except RuntimeError as error:
+        raise SettingsError((f"can't listen on {join_address(host, port)}: {error}",)) from error
+    listen = join_address(host, bound)
+    facts = ServerFacts(
+        version=__version__,
+        started_at_ms=services.clock.now_ms() - int(process_age_s() * 1000),
+        store_backend=services.store_backend,
+        listen=listen,
+        settings_file=settings_file,
+    )
+    _register(server, services, facts, readiness=readiness, traffic=traffic, legacy_tensors=legacy_tensors)
+    await server.start()
+    watcher = asyncio.create_task(readiness.watch_store(), name="store watch")
+    try:
+        yield RunningServer(listen, bound, readiness, traffic, server)
+    finally:
+        watcher.cancel()
+        with suppress(asyncio.CancelledError):
+            await watcher
+        readiness.drain()
+        await server.stop(None)
+
+
+def _register(
+    server: grpc.aio.Server,
+    services: Services,
+    facts: ServerFacts,
+    *,
+    readiness: Readiness,
+    traffic: Traffic,
+    legacy_tensors: bool,
+) -> None:
+    handlers: list[grpc.GenericRpcHandler[Any, Any]] = [
+        p2p.P2pService_handler(P2pService(services.sources, legacy_tensors=legacy_tensors)),
+        admin.AdminService_handler(
+            AdminService(facts, readiness=readiness, sources=services.sources, transfers=services.transfers)
+        ),
+        api.ApiService_handler(ApiService()),
+        health.HealthService_handler(HealthService(readiness, version=facts.version)),
+        standard_health_handler(StandardHealth(readiness, frozenset(SERVICE_NAMES))),
+    ]
+    server.add_generic_rpc_handlers(
+        [Guard(handler, traffic, open_while_draining=_PROBES, noted=_NOTED) for handler in handlers]
+    )
+    # A published client asks for no reflection; grpcurl and people do.
+    reflection.enable_server_reflection(
+        (*SERVICE_NAMES, reflection.SERVICE_NAME), server, pool=_reflection_pool()
+    )
+
+
+def _reflection_pool() -> DescriptorPool:
+    """Every file of every registered service; ours keeps only mx's."""
+    pool = DescriptorPool()
+    for file in (api, health, p2p, admin):
+        pool.AddSerializedFile(file.DESCRIPTOR.serialized_pb)
+    pool.AddSerializedFile(health_pb2.DESCRIPTOR.serialized_pb)
+    pool.AddSerializedFile(reflection_pb2.DESCRIPTOR.serialized_pb)
+    return pool
+
+
+async def serve(
+    settings: Settings, *, port: int | None = None, on_ready: Callable[[RunningServer], None] | None = None
+) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; the exit code.
+
+    0 after a drain, also one that ran out of its grace time; a second signal forces the end: 130
+    for SIGINT, 1 for SIGTERM. ``port`` overrides the settings and may be 0. ``on_ready`` is called
+    once the server listens. Raises SettingsError when a store can't be opened or a port can't be had.
+    """
+    signals = _Signals()
+    with signals.installed():
+        async with _opened(settings) as services:
+            config_file = settings.config_file
+            async with running_server(
+                services,
+                host=settings.server.host,
+                port=settings.server.port if port is None else port,
+                settings_file="" if config_file is None else str(config_file),
+            ) as server:
+                log.info(
+                    "server listening",
+                    extra={
+                        "fields": {
+                            "listen": server.listen,
+                            "store": services.store_backend,
+                            "version": __version__,
+                        }
+                    },
+                )
+                if on_ready is not None:
+                    on_ready(server)
+                await signals.first.wait()
+                await _drain(server, settings.server.grace_s, signals)
+    return signals.exit_code
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Services]:
+    """Services; a store that can't be opened is a problem of settings, once and clearly."""
+    opened = False
+    try:
+        async with open_services(settings) as services:
+            opened = True
+            yield services
+    except UnavailableError as error:
+        if opened:
+            raise
+        raise SettingsError((error.message,), remedy=error.remedy) from error
+
+
+async def _drain(server: RunningServer, grace_s: float, signals: _Signals) -> None:
+    begin_s = time.monotonic()
+    log.info("draining", extra={"fields": {"in_flight": server.traffic.in_flight, "grace_s": grace_s}})
+    finished = await server.drain(grace_s, force=signals.second)
+    fields = {"seconds": round(time.monotonic() - begin_s, 3), "finished": finished}
+    log.log(logging.INFO if finished else logging.WARNING, "drained", extra={"fields": fields})
+
+
+class _Signals:
+    """The first signal asks, the second forces."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        self.exit_code = 0
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        wanted = (signal.SIGTERM, signal.SIGINT)
+        for number in wanted:
+            loop.add_signal_handler(number, self._received, number)
+        try:
+            yield
+        finally:
+            for number in wanted:
+                loop.remove_signal_handler(number)
+
+    def _received(self, number: signal.Signals) -> None:
+        if not self.first.is_set():
+            self.first.set()
+            return
+        self.exit_code = 130 if number == signal.SIGINT else 1
+        self.second.set()

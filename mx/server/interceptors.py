@@ -1,0 +1,240 @@
+"""What every call goes through: request id, drain, limit, deadline, error translation, access log.
+
+A guard wraps the generic handler of a service once, so that a call costs no look-ups and services
+hold nothing but their own work. Requests that aren't messages get INVALID_ARGUMENT; a defect gets
+INTERNAL with the request id, and its traceback goes to the log and nowhere else. Payloads, tokens
+and addresses of tensors are never logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from mx.errors import DeadlineError, InternalError, InvalidArgumentError, MxError, UnavailableError
+from mx.server.readiness import Readiness
+from mx.wire.status import to_status
+
+log = logging.getLogger("mx.server.access")
+
+# A call holds a request of up to 100 MiB; what is beyond this is told to come back.
+MAX_IN_FLIGHT = 10_000
+# Bound for a call whose client gave no deadline.
+UNARY_LIMIT_S = 60.0
+REQUEST_ID_KEY = "mx-request-id"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+request_id: ContextVar[str] = ContextVar("mx_request_id", default="")
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+if TYPE_CHECKING:
+    _GenericHandler = grpc.GenericRpcHandler[Any, Any]
+else:  # generic in the type stubs only
+    _GenericHandler = grpc.GenericRpcHandler
+
+
+class Traffic:
+    """The calls in flight, and whether new ones are let in."""
+
+    def __init__(self, readiness: Readiness, *, max_in_flight: int = MAX_IN_FLIGHT) -> None:
+        self.readiness = readiness
+        self._max = max_in_flight
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    def enter(self) -> None:
+        """Raises UnavailableError while draining and beyond the limit: the caller may try again."""
+        if self.readiness.draining:
+            raise UnavailableError("the server is shutting down", remedy="try again in a moment")
+        if self._in_flight >= self._max:
+            raise UnavailableError(
+                f"the server already answers {self._in_flight} calls", remedy="try again in a moment"
+            )
+        self._in_flight += 1
+        self._idle.clear()
+
+    def leave(self) -> None:
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
+
+    async def wait_idle(self) -> None:
+        await self._idle.wait()
+
+
+class Guard(_GenericHandler):
+    """One service's handler, guarded.
+
+    ``open_while_draining`` names methods that are answered to the end and aren't counted;
+    ``noted`` those whose success is worth a line at INFO instead of DEBUG.
+    """
+
+    def __init__(
+        self,
+        inner: grpc.GenericRpcHandler[Any, Any],
+        traffic: Traffic,
+        *,
+        open_while_draining: frozenset[str] = frozenset(),
+        noted: frozenset[str] = frozenset(),
+    ) -> None:
+        self._inner = inner
+        self._traffic = traffic
+        self._open = open_while_draining
+        self._noted = noted
+        self._known: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        method = handler_call_details.method
+        known = self._known.get(method)
+        if known is None:
+            inner = self._inner.service(handler_call_details)
+            if inner is None:
+                return None
+            known = self._known[method] = self._wrap(method, inner)
+        return known
+
+    def _wrap(self, method: str, inner: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        if inner.request_streaming:
+            raise InternalError(f"{method}: calls with a stream of requests aren't guarded yet")
+        if inner.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(method, inner), response_serializer=inner.response_serializer
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            self._unary(method, inner), response_serializer=inner.response_serializer
+        )
+
+    def _unary(self, method: str, inner: Any) -> Callable[[bytes, Context], Awaitable[Any]]:
+        behavior, parse = inner.unary_unary, inner.request_deserializer
+
+        async def call(data: bytes, context: Context) -> Any:
+            async with self._guarded(method, context):
+                request = _parsed(method, parse, data)
+                try:
+                    async with asyncio.timeout(UNARY_LIMIT_S):
+                        return await behavior(request, context)
+                except TimeoutError as error:
+                    raise DeadlineError(f"{method} took longer than {UNARY_LIMIT_S:g} s") from error
+
+        return call
+
+    def _stream(self, method: str, inner: Any) -> Callable[[bytes, Context], AsyncIterator[Any]]:
+        behavior, parse = inner.unary_stream, inner.request_deserializer
+
+        async def call(data: bytes, context: Context) -> AsyncIterator[Any]:
+            async with self._guarded(method, context):
+                async for reply in behavior(_parsed(method, parse, data), context):
+                    yield reply
+
+        return call
+
+    @asynccontextmanager
+    async def _guarded(self, method: str, context: Context) -> AsyncIterator[None]:
+        name = method.rpartition("/")[2]
+        call_id = _request_id(context)
+        token = request_id.set(call_id)
+        context.set_trailing_metadata(((REQUEST_ID_KEY, call_id),))
+        begin_s = time.monotonic()
+        counted = name not in self._open
+        code = "OK"
+        failure: MxError | None = None
+        entered = False
+        try:
+            if counted:
+                self._traffic.enter()
+                entered = True
+            yield
+        except MxError as error:
+            failure = error
+        except (asyncio.CancelledError, GeneratorExit):
+            code = "CANCELLED"
+            raise
+        except grpc.aio.BaseError:  # aborted by the service itself
+            code = "ABORTED BY SERVICE"
+            raise
+        except Exception:
+            # The edge of the process: nobody above could say more than this does.
+            log.exception("defect", extra={"fields": {"method": method, "request_id": call_id}})
+            failure = InternalError(
+                f"defect in mx while answering {name}, request id {call_id}",
+                remedy="the server's log has the details; please report it",
+            )
+        finally:
+            if entered:
+                self._traffic.leave()
+            if failure is not None:
+                code = to_status(failure)[0].name
+            self._log(method, name, context, code, failure, time.monotonic() - begin_s)
+            request_id.reset(token)
+        if failure is not None:
+            if isinstance(failure, UnavailableError) and entered:
+                self._traffic.readiness.doubt_store()
+            status, details, trailing = to_status(failure)
+            await context.abort(status, details, (*trailing, (REQUEST_ID_KEY, call_id)))
+
+    def _log(
+        self,
+        method: str,
+        name: str,
+        context: Context,
+        code: str,
+        failure: MxError | None,
+        seconds: float,
+    ) -> None:
+        if failure is None:
+            level = logging.INFO if name in self._noted else logging.DEBUG
+        else:
+            level = logging.ERROR if isinstance(failure, InternalError) else logging.WARNING
+        if not log.isEnabledFor(level):
+            return
+        fields = {
+            "method": method.removeprefix("/"),
+            "code": code,
+            "ms": round(seconds * 1000, 2),
+            "peer": context.peer(),
+            "request_id": request_id.get(),
+        }
+        if failure is not None:
+            fields["error"] = failure.message
+        log.log(level, "call", extra={"fields": fields})
+
+
+def _parsed(method: str, parse: Callable[[bytes], Any], data: bytes) -> Any:
+    try:
+        return parse(data)
+    except (DecodeError, ValueError) as error:
+        raise InvalidArgumentError(
+            f"{method.rpartition('/')[2]}: the {len(data)} bytes received are not a request",
+            remedy="check that client and server speak the same protocol",
+        ) from error
+
+
+def _request_id(context: Context) -> str:
+    """The caller's own id when it gave a harmless one, else a new one."""
+    for key, value in context.invocation_metadata() or ():
+        if (
+            key in ("x-request-id", REQUEST_ID_KEY)
+            and isinstance(value, str)
+            and _REQUEST_ID.fullmatch(value)
+        ):
+            return value
+    return uuid4().hex[:16]
