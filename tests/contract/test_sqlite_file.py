@@ -377,6 +377,14 @@ async def test_the_table_of_older_releases_is_left_alone(path: Path) -> None:
     assert all(str(name).startswith("mx_") for name in tables - {"models"})
 
 
+async def test_a_large_file_opens_without_being_read_whole(path: Path) -> None:
+    execute(path, "CREATE TABLE models (model_name TEXT PRIMARY KEY, status BLOB NOT NULL)")
+    execute(path, f"INSERT INTO models VALUES ('org/m', zeroblob({65 << 20}))")
+    for worker_id in ("w0", "w1"):
+        await make(path, worker_id)
+    assert execute(path, "SELECT count(*) FROM mx_worker") == [(2,)]
+
+
 async def test_an_odd_path_is_only_a_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in (":memory:", "a b?mode=ro#é.db", "file:x"):
