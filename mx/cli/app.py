@@ -153,7 +153,8 @@ def _usage(error: TyperException, out: Output, args: Sequence[str]) -> int:
     if asked is not None:
         out.format = asked
     ctx = getattr(error, "ctx", None)
-    remedy = f"`{ctx.command_path} --help` shows what it takes" if ctx is not None else ""
+    path = ctx.command_path if ctx is not None else "mx"
+    remedy = f"`{path} --help` shows what it takes"
     return out.fail(Failure(ErrorCode.USAGE, ExitCode.USAGE, (error.format_message(),), remedy))
 
 

@@ -6,12 +6,13 @@ Commands take an ``Invocation`` from their context; ``global_options`` fills it 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TextIO, TypeVar
 
 import typer
 
@@ -37,15 +38,26 @@ def connect_grpc(settings: Settings) -> Client:
     return GrpcClient(client.endpoint, timeout_s=client.timeout_s, max_retries=client.max_retries)
 
 
+def start_logs(settings: Settings, stream: TextIO) -> None:
+    """Log as the settings say, to ``stream`` where they name no file, and begin with their notices."""
+    from mx.logs import event_log, setup_logs
+
+    setup_logs(settings.logging, stream=stream)
+    log = event_log(__name__)
+    for notice in settings.notices:
+        log.info("settings notice", notice=notice)
+
+
 @dataclass(slots=True)
 class Invocation:
     """One run of ``mx``: what the global options said, and the ways to the outside.
 
     ``flags`` are settings by their dotted key, as ``mx.config.load_settings`` takes them.
-    ``connect`` and ``now`` (Unix seconds) are parameters so that tests bring their own.
+    ``connect``, ``start_logs`` and ``now`` (Unix seconds) are parameters so that tests bring their own.
     """
 
     connect: Connect = connect_grpc
+    start_logs: Callable[[Settings, TextIO], None] = start_logs
     now: Callable[[], float] = time.time
     out: Output = field(default_factory=Output)
     verbosity: int = 0
@@ -80,7 +92,10 @@ def invocation_of(ctx: typer.Context) -> Invocation:
 async def open_client(ctx: typer.Context) -> AsyncIterator[Client]:
     """The client of this run, closed at the end. Raises SettingsError."""
     invocation = invocation_of(ctx)
-    client = invocation.connect(invocation.settings())
+    settings = invocation.settings()
+    # A settings file that is there for the server names the server's log file; a command has none.
+    invocation.start_logs(replace(settings, logging=replace(settings.logging, file=None)), sys.stderr)
+    client = invocation.connect(settings)
     try:
         yield client
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import sys
 import traceback
@@ -77,7 +78,7 @@ class Output:
         """Write one JSON document, whatever the format."""
         self._documents += 1
         indent = 2 if self.format is not Format.JSON else None
-        self.write(json.dumps(document, ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
+        self.write(json.dumps(_finite(document), ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
 
     def line(self, text: str = "") -> None:
         """One line of data for a person."""
@@ -159,6 +160,19 @@ def _tolerant(stream: TextIO) -> TextIO:
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
     return stream
+
+
+def _finite(value: object) -> object:
+    """JSON has no NaN and no Infinity; a worker that reports one as its load gets null."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+        case _:
+            return value
 
 
 def clean(text: str) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import mx
 from mx.cli import health
 from mx.cli.exits import ExitCode
 from mx.cli.global_options import LogLevel
@@ -125,9 +128,37 @@ def start(
     if validate_config:
         _print_settings(run.out, settings)
         return
-    from mx.server.app import serve
+    # The log is what a server has to say; with a JSON format stdout is for the document alone.
+    run.start_logs(settings, sys.stderr if run.out.is_json else sys.stdout)
+    _serve(run.out, settings)
 
-    asyncio.run(serve(settings))
+
+def _serve(out: Output, settings: Settings) -> None:
+    """Serve to the end. Raises SettingsError, and typer.Exit when a second signal forced the end."""
+    from mx.server.app import RunningServer, serve
+
+    def tell(server: RunningServer) -> None:
+        where = str(settings.database.path) if settings.metadata.backend == "sqlite" else ""
+        origins = settings.origins
+        document = {
+            "listen": server.listen,
+            "port": server.port,
+            "version": mx.__version__,
+            "pid": os.getpid(),
+            "store": {"backend": settings.metadata.backend, "path": where or None},
+            "settings_file": str(settings.config_file) if settings.config_file else None,
+        }
+        chosen = "" if origins["metadata.backend"].explicit else " (the default)"
+        store = f"{settings.metadata.backend}{f' {where}' if where else ''}{chosen}"
+        file = settings.config_file or "none"
+        line = f"mx {mx.__version__} listens on {server.listen}, store {store}, settings file {file}"
+        if out.is_json:
+            out.document(document)
+        out.say(line)
+
+    code = asyncio.run(serve(settings, on_ready=tell))
+    if code:
+        raise typer.Exit(code)
 
 
 def _check_store(settings: Settings) -> None:
@@ -148,7 +179,7 @@ def _print_settings(out: Output, settings: Settings) -> None:
     from mx.config import setting_rows, validate_report
 
     for notice in settings.notices:
-        out.say(notice)
+        out.say(f"note: {notice}")
     out.emit(
         {
             "valid": True,

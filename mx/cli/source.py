@@ -47,18 +47,18 @@ def source() -> None:
 
 
 def _fields() -> dict[str, filters.Field[Row]]:
-    text, number = filters.Field[Row], filters.number
+    column, number = filters.Field, filters.number
     return {
-        "model": text(lambda row: row[0].model_name),
-        "source": text(lambda row: row[0].source_id),
-        "worker": text(lambda row: row[0].worker_id),
-        "rank": text(lambda row: row[0].worker_rank, number),
-        "status": text(lambda row: status_name(row[0].status)),
-        "age": text(lambda row: row[1], filters.duration),
-        "accelerator": text(lambda row: row[0].accelerator),
-        "load": text(lambda row: row[0].source_load, number),
-        "step": text(lambda row: row[0].training_step, number),
-        "endpoint": text(lambda row: endpoint_of(row[0])),
+        "model": column(lambda row: row[0].model_name),
+        "source": column(lambda row: row[0].source_id),
+        "worker": column(lambda row: row[0].worker_id),
+        "rank": column(lambda row: row[0].worker_rank, number),
+        "status": column(lambda row: status_name(row[0].status)),
+        "age": column(lambda row: row[1], filters.duration),
+        "accelerator": column(lambda row: row[0].accelerator),
+        "load": column(lambda row: row[0].source_load, number),
+        "step": column(lambda row: row[0].training_step, number),
+        "endpoint": column(lambda row: endpoint_of(row[0])),
     }
 
 

@@ -17,8 +17,8 @@ from mx.core.units import format_age, format_size
 
 app = typer.Typer(no_args_is_help=True)
 
-# What a server keeps of finished transfers.
-_ALL = 1000
+# More than a server keeps, finished and running.
+_ALL = 20_000
 
 
 class StateChoice(StrEnum):
@@ -33,7 +33,7 @@ def transfer() -> None:
 
 
 def _fields() -> dict[str, filters.Field[TransferReport]]:
-    column, number = filters.Field[TransferReport], filters.number
+    column, number = filters.Field, filters.number
     return {
         "id": column(lambda report: report.transfer_id),
         "model": column(lambda report: report.model_name),
