@@ -97,7 +97,7 @@ class GrpcClient:
         worker: WorkerRecord,
         *,
         worker_id: str,
-        pod: PodReference = PodReference(),  # noqa: B008  # a frozen value
+        pod: PodReference = PodReference(),
     ) -> str:
         return await self._run(operations.publish(identity, worker, worker_id=worker_id, pod=pod))
 

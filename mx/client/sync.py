@@ -86,7 +86,7 @@ class SyncClient:
         worker: WorkerRecord,
         *,
         worker_id: str,
-        pod: PodReference = PodReference(),  # noqa: B008  # a frozen value
+        pod: PodReference = PodReference(),
     ) -> str:
         return self._run(operations.publish(identity, worker, worker_id=worker_id, pod=pod))
 

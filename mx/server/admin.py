@@ -47,7 +47,7 @@ class AdminService:
         self._sources = sources
         self._transfers = transfers
 
-    async def GetServerStatus(  # noqa: N802  # the method's name on the wire
+    async def GetServerStatus(
         self, _request: admin.GetServerStatusRequest, _context: Context, /
     ) -> admin.GetServerStatusResponse:
         await self._readiness.check()
@@ -66,13 +66,13 @@ class AdminService:
             settings_file=facts.settings_file,
         )
 
-    async def AnnouncePeer(  # noqa: N802
+    async def AnnouncePeer(
         self, request: admin.AnnouncePeerRequest, _context: Context, /
     ) -> admin.AnnouncePeerResponse:
         key, peer = admin_codec.decode_key(request.key), admin_codec.decode_peer(request.peer)
         return admin.AnnouncePeerResponse(known=await self._sources.announce(key, peer))
 
-    async def FindPeers(  # noqa: N802
+    async def FindPeers(
         self, request: admin.FindPeersRequest, _context: Context, /
     ) -> admin.FindPeersResponse:
         if not request.identity.model_name:
@@ -81,31 +81,31 @@ class AdminService:
         rows = await self._sources.find_peers(wanted, request.worker_rank)
         return admin.FindPeersResponse(source_id=wanted, rows=map(admin_codec.encode_row, rows))
 
-    async def ListSourceRows(  # noqa: N802
+    async def ListSourceRows(
         self, request: admin.ListSourceRowsRequest, _context: Context, /
     ) -> admin.ListSourceRowsResponse:
         rows = await self._sources.list_sources(admin_codec.decode_row_filter(request))
         return admin.ListSourceRowsResponse(rows=map(admin_codec.encode_row, rows))
 
-    async def GetSource(  # noqa: N802
+    async def GetSource(
         self, request: admin.GetSourceRequest, _context: Context, /
     ) -> admin.GetSourceResponse:
         entry = await self._sources.get(request.source_id, request.worker_id)
         return admin.GetSourceResponse(entry=None if entry is None else admin_codec.encode_full_entry(entry))
 
-    async def WithdrawSource(  # noqa: N802
+    async def WithdrawSource(
         self, request: admin.WithdrawSourceRequest, _context: Context, /
     ) -> admin.WithdrawSourceResponse:
         removed = await self._sources.withdraw(admin_codec.decode_key(request.key))
         return admin.WithdrawSourceResponse(removed=removed)
 
-    async def ReportTransfer(  # noqa: N802
+    async def ReportTransfer(
         self, request: admin.ReportTransferRequest, _context: Context, /
     ) -> admin.ReportTransferResponse:
         self._transfers.record(admin_codec.decode_report(request.report))
         return admin.ReportTransferResponse()
 
-    async def ListTransfers(  # noqa: N802
+    async def ListTransfers(
         self, request: admin.ListTransfersRequest, _context: Context, /
     ) -> admin.ListTransfersResponse:
         reports = self._transfers.recent(request.limit or TRANSFERS_SHOWN)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,6 +18,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from mx import __version__
 from mx.errors import SettingsError, UnavailableError
+from mx.logs import event_log
 from mx.server.admin import AdminService, ServerFacts
 from mx.server.interceptors import Guard, Traffic
 from mx.server.listen import check_address, join_address
@@ -37,7 +37,7 @@ from mx.wiring import Services, open_services
 if TYPE_CHECKING:
     from mx.config import Settings
 
-log = logging.getLogger(__name__)
+log = event_log(__name__)
 
 MESSAGE_LIMIT_BYTES = 100 * 1024 * 1024
 # Wire contract, section 4. The published client pings every 30 s while a stream is silent; with the
@@ -192,13 +192,9 @@ async def serve(
             ) as server:
                 log.info(
                     "server listening",
-                    extra={
-                        "fields": {
-                            "listen": server.listen,
-                            "store": services.store_backend,
-                            "version": __version__,
-                        }
-                    },
+                    listen=server.listen,
+                    store=services.store_backend,
+                    version=__version__,
                 )
                 if on_ready is not None:
                     on_ready(server)
@@ -223,10 +219,10 @@ async def _opened(settings: Settings) -> AsyncIterator[Services]:
 
 async def _drain(server: RunningServer, grace_s: float, signals: _Signals) -> None:
     begin_s = time.monotonic()
-    log.info("draining", extra={"fields": {"in_flight": server.traffic.in_flight, "grace_s": grace_s}})
+    log.info("draining", in_flight=server.traffic.in_flight, grace_s=grace_s)
     finished = await server.drain(grace_s, force=signals.second)
-    fields = {"seconds": round(time.monotonic() - begin_s, 3), "finished": finished}
-    log.log(logging.INFO if finished else logging.WARNING, "drained", extra={"fields": fields})
+    write = log.info if finished else log.warn
+    write("drained", seconds=round(time.monotonic() - begin_s, 3), finished=finished)
 
 
 class _Signals:

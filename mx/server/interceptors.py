@@ -9,24 +9,22 @@ and addresses of tensors are never logged.
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
 from mx.errors import DeadlineError, InternalError, InvalidArgumentError, MxError, UnavailableError
+from mx.logs import event_log, log_context, new_request_id
 from mx.server.readiness import Readiness
 from mx.wire.status import to_status
 
-log = logging.getLogger("mx.server.access")
+log = event_log("mx.server.access")
 
 # A call holds a request of up to 100 MiB; what is beyond this is told to come back.
 MAX_IN_FLIGHT = 10_000
@@ -34,8 +32,6 @@ MAX_IN_FLIGHT = 10_000
 UNARY_LIMIT_S = 60.0
 REQUEST_ID_KEY = "mx-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-
-request_id: ContextVar[str] = ContextVar("mx_request_id", default="")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -151,71 +147,61 @@ class Guard(_GenericHandler):
     async def _guarded(self, method: str, context: Context) -> AsyncIterator[None]:
         name = method.rpartition("/")[2]
         call_id = _request_id(context)
-        token = request_id.set(call_id)
         context.set_trailing_metadata(((REQUEST_ID_KEY, call_id),))
         begin_s = time.monotonic()
-        counted = name not in self._open
         code = "OK"
         failure: MxError | None = None
         entered = False
-        try:
-            if counted:
-                self._traffic.enter()
-                entered = True
-            yield
-        except MxError as error:
-            failure = error
-        except (asyncio.CancelledError, GeneratorExit):
-            code = "CANCELLED"
-            raise
-        except grpc.aio.BaseError:  # aborted by the service itself
-            code = "ABORTED BY SERVICE"
-            raise
-        except Exception:
-            # The edge of the process: nobody above could say more than this does.
-            log.exception("defect", extra={"fields": {"method": method, "request_id": call_id}})
-            failure = InternalError(
-                f"defect in mx while answering {name}, request id {call_id}",
-                remedy="the server's log has the details; please report it",
-            )
-        finally:
-            if entered:
-                self._traffic.leave()
-            if failure is not None:
-                code = to_status(failure)[0].name
-            self._log(method, name, context, code, failure, time.monotonic() - begin_s)
-            request_id.reset(token)
-        if failure is not None:
-            if isinstance(failure, UnavailableError) and entered:
-                self._traffic.readiness.doubt_store()
-            status, details, trailing = to_status(failure)
-            await context.abort(status, details, (*trailing, (REQUEST_ID_KEY, call_id)))
-
-    def _log(
-        self,
-        method: str,
-        name: str,
-        context: Context,
-        code: str,
-        failure: MxError | None,
-        seconds: float,
-    ) -> None:
+        with log_context(request_id=call_id):
+            try:
+                if name not in self._open:
+                    self._traffic.enter()
+                    entered = True
+                yield
+            except MxError as error:
+                failure = error
+                code = to_status(error)[0].name
+            except (asyncio.CancelledError, GeneratorExit):
+                code = "CANCELLED"
+                raise
+            except Exception:  # the edge of the process
+                log.exception("defect", method=method)
+                code = grpc.StatusCode.INTERNAL.name
+                failure = InternalError(
+                    f"defect in mx while answering {name}, request id {call_id}",
+                    remedy="the server's log has the details; please report it",
+                )
+            finally:
+                if entered:
+                    self._traffic.leave()
+                self._tell(method, context, code, failure, time.monotonic() - begin_s)
         if failure is None:
-            level = logging.INFO if name in self._noted else logging.DEBUG
-        else:
-            level = logging.ERROR if isinstance(failure, InternalError) else logging.WARNING
-        if not log.isEnabledFor(level):
             return
-        fields = {
+        if entered and isinstance(failure, UnavailableError):
+            self._traffic.readiness.doubt_store()
+        status, details, trailing = to_status(failure)
+        await context.abort(status, details, (*trailing, (REQUEST_ID_KEY, call_id)))
+
+    def _tell(
+        self, method: str, context: Context, code: str, failure: MxError | None, seconds: float
+    ) -> None:
+        if failure is None and method.rpartition("/")[2] not in self._noted:
+            write, level = log.debug, "debug"
+        elif failure is None:
+            write, level = log.info, "info"
+        else:
+            write, level = log.warn, "warn"
+        if not log.enabled(level):
+            return
+        fields: dict[str, object] = {
             "method": method.removeprefix("/"),
             "code": code,
             "ms": round(seconds * 1000, 2),
             "peer": context.peer(),
-            "request_id": request_id.get(),
         }
         if failure is not None:
             fields["error"] = failure.message
-        log.log(level, "call", extra={"fields": fields})
+        write("call", **fields)
 
 
 def _parsed(method: str, parse: Callable[[bytes], Any], data: bytes) -> Any:
@@ -237,4 +223,4 @@ def _request_id(context: Context) -> str:
             and _REQUEST_ID.fullmatch(value)
         ):
             return value
-    return uuid4().hex[:16]
+    return new_request_id()

@@ -22,9 +22,7 @@ HEALTH_V1_NAME: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 class ApiService:
     """``ping`` and nothing else. ``id`` and ``payload`` are ignored, and never logged."""
 
-    async def SendRequest(  # noqa: N802  # the method's name on the wire
-        self, request: api.ApiRequest, _context: Context, /
-    ) -> api.ApiResponse:
+    async def SendRequest(self, request: api.ApiRequest, _context: Context, /) -> api.ApiResponse:
         if request.action == "ping":
             return api.ApiResponse(success=True, data=json.dumps({"message": "pong"}).encode())
         return api.ApiResponse(success=False, error=f"unknown action: {request.action[:200]}")
@@ -37,9 +35,7 @@ class HealthService:
         self._readiness = readiness
         self._version = version
 
-    async def GetHealth(  # noqa: N802
-        self, _request: health.HealthRequest, _context: Context, /
-    ) -> health.HealthResponse:
+    async def GetHealth(self, _request: health.HealthRequest, _context: Context, /) -> health.HealthResponse:
         return health.HealthResponse(
             version=self._version, status=self._readiness.reason, uptime=int(process_age_s())
         )
@@ -52,16 +48,16 @@ class StandardHealth:
         self._readiness = readiness
         self._services = services | {""}
 
-    async def Check(self, request: Any, _context: Context, /) -> Any:  # noqa: N802
+    async def Check(self, request: Any, _context: Context, /) -> Any:
         if request.service not in self._services:
             raise NotFoundError(f"no service {request.service!r} here")
         return health_pb2.HealthCheckResponse(status=self._status())
 
-    async def List(self, _request: Any, _context: Context, /) -> Any:  # noqa: N802
+    async def List(self, _request: Any, _context: Context, /) -> Any:
         answer = health_pb2.HealthCheckResponse(status=self._status())
         return health_pb2.HealthListResponse(statuses=dict.fromkeys(self._services, answer))
 
-    async def Watch(self, request: Any, _context: Context, /) -> AsyncIterator[Any]:  # noqa: N802
+    async def Watch(self, request: Any, _context: Context, /) -> AsyncIterator[Any]:
         """The state now and whenever it changes; ends with the server."""
         if request.service not in self._services:
             # The protocol wants the stream kept open: the service may come later. Ours never do.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from pathlib import Path
 
 from mx.errors import MxError
+from mx.logs import event_log
 from mx.ports import SourceStore
 
-log = logging.getLogger(__name__)
+log = event_log(__name__)
 
 CHECK_INTERVAL_S = 5.0
 CHECK_LIMIT_S = 3.0
@@ -58,12 +58,10 @@ class Readiness:
             self.store_ok = False
             if was_ok:
                 text = str(error) or f"no answer within {CHECK_LIMIT_S:g} s"
-                log.error("store unreachable", extra={"fields": {"error": text}})
+                log.error("store unreachable", error=text)
         self.store_latency_ms = (time.monotonic() - begin_s) * 1000
         if self.store_ok and not was_ok:
-            log.info(
-                "store reachable again", extra={"fields": {"latency_ms": round(self.store_latency_ms, 2)}}
-            )
+            log.info("store reachable again", latency_ms=round(self.store_latency_ms, 2))
         self._update()
 
     async def watch_store(self) -> None:

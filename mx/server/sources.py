@@ -26,7 +26,7 @@ class P2pService:
         self._sources = sources
         self._legacy_tensors = legacy_tensors
 
-    async def PublishMetadata(  # noqa: N802  # the method's name on the wire
+    async def PublishMetadata(
         self, request: p2p.PublishMetadataRequest, _context: Context, /
     ) -> p2p.PublishMetadataResponse:
         identity, worker, worker_id, pod = codec.decode_publish(request)
@@ -38,13 +38,13 @@ class P2pService:
             success=True, message="published", mx_source_id=source_id, worker_id=worker_id
         )
 
-    async def ListSources(  # noqa: N802
+    async def ListSources(
         self, request: p2p.ListSourcesRequest, _context: Context, /
     ) -> p2p.ListSourcesResponse:
         rows = await self._sources.list_sources(codec.decode_filter(request))
         return p2p.ListSourcesResponse(instances=map(codec.encode_instance, rows))
 
-    async def GetMetadata(  # noqa: N802
+    async def GetMetadata(
         self, request: p2p.GetMetadataRequest, _context: Context, /
     ) -> p2p.GetMetadataResponse:
         if not request.mx_source_id or not request.worker_id:
@@ -56,7 +56,7 @@ class P2pService:
             )
         return codec.encode_entry(entry, legacy_tensors=self._legacy_tensors)
 
-    async def UpdateStatus(  # noqa: N802
+    async def UpdateStatus(
         self, request: p2p.UpdateStatusRequest, _context: Context, /
     ) -> p2p.UpdateStatusResponse:
         key, status, load = codec.decode_status(request)
