@@ -6,6 +6,7 @@ A noun's module is imported when the noun is used: ``mx --help`` reads the table
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -125,14 +126,16 @@ def build() -> LazyGroup:
 def run(args: Sequence[str], *, invocation: Invocation | None = None) -> int:
     """Run one command line to its end; the exit code. No traceback unless it is asked for."""
     run_ = invocation or Invocation()
-    out = run_.out
+    out, stdout = run_.out, sys.stdout
     try:
         result = build().main(args=list(args), prog_name="mx", standalone_mode=False, obj=run_)
     except TyperException as error:
         return _usage(error, out, args)
     except typer.Abort:  # Ctrl-C or the end of input at a question
         result = ExitCode.INTERRUPTED
-    except SystemExit as ended:  # shell completion ends this way
+    except SystemExit as ended:  # shell completion ends this way, and help that nobody reads
+        if sys.stdout is not stdout:  # typer puts a wrapper there when the pipe is broken
+            return ExitCode.BROKEN_PIPE
         return ended.code if isinstance(ended.code, int) else ExitCode.FAILURE
     except Exception as error:  # noqa: BLE001  # the edge of the process: everything ends as a line and a code
         failure = failure_of(error)

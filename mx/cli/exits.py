@@ -37,7 +37,7 @@ MEANING: Mapping[ExitCode, str] = MappingProxyType(
         ExitCode.INTEGRITY: "bytes are not what they should be",
         ExitCode.TIMEOUT: "took longer than `--timeout`",
         ExitCode.INTERRUPTED: "Ctrl-C",
-        ExitCode.BROKEN_PIPE: "the reader of stdout went away (as `| head` does)",
+        ExitCode.BROKEN_PIPE: "the reader of stdout went away (as `head` does)",
     }
 )
 

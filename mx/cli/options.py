@@ -33,9 +33,16 @@ _VERBOSITY = ("warn", "info", "debug", "trace")
 def connect_grpc(settings: Settings) -> Client:
     """A client of the server that the settings name; it connects with its first call."""
     from mx.client.grpc import GrpcClient
+    from mx.client.token import TokenFile
 
     client = settings.client
-    return GrpcClient(client.endpoint, timeout_s=client.timeout_s, max_retries=client.max_retries)
+    return GrpcClient(
+        client.endpoint,
+        timeout_s=client.timeout_s,
+        max_retries=client.max_retries,
+        retry_delay_s=client.retry_delay_s,
+        token=TokenFile(client.auth_token_path, ttl_s=client.auth_token_ttl_s),
+    )
 
 
 def start_logs(settings: Settings, stream: TextIO) -> None:

@@ -168,7 +168,7 @@ def show(
 ) -> None:
     """Show a source: its identity, and each worker's full record.
 
-    JSON: {source_id, model_name, identity, workers: [{..., tensors, peer, pod}]}.
+    JSON: {source_id, model_name, identity, workers: [{worker_id, worker_rank, status, ..., record, peer, pod}]}.
     """
     run = invocation_of(ctx)
     detail = with_client(ctx, lambda client: _read(client, source_id, worker, run))
