@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,7 +19,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from mx import __version__
-from mx.errors import SettingsError, UnavailableError
+from mx.errors import MxError, SettingsError
 from mx.logs import event_log
 from mx.server.admin import AdminService, ServerFacts
 from mx.server.interceptors import Guard, Traffic
@@ -65,6 +67,8 @@ _PROBES = frozenset({"GetHealth", "Check", "Watch", "List", "GetServerStatus"})
 _NOTED = frozenset({"PublishMetadata", "AnnouncePeer", "WithdrawSource"})
 # For answers on their way when everything else has been waited for.
 _LAST_WORDS_S = 0.25
+# How long an orderly end may take after a second signal.
+_FORCE_LIMIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +215,8 @@ async def _opened(settings: Settings) -> AsyncIterator[Services]:
         async with open_services(settings) as services:
             opened = True
             yield services
-    except UnavailableError as error:
-        if opened:
+    except MxError as error:
+        if opened or isinstance(error, SettingsError):
             raise
         raise SettingsError((error.message,), remedy=error.remedy) from error
 
@@ -249,5 +253,15 @@ class _Signals:
         if not self.first.is_set():
             self.first.set()
             return
+        if self.second.is_set():
+            return
         self.exit_code = 130 if number == signal.SIGINT else 1
         self.second.set()
+        # Stores survive a kill; a person who asked twice shall not wait for one that hangs.
+        asyncio.get_running_loop().call_later(_FORCE_LIMIT_S, _end_process, self.exit_code)
+
+
+def _end_process(code: int) -> None:
+    log.warn("ended by force", exit_code=code)
+    logging.shutdown()
+    os._exit(code)
