@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from logging import shutdown as shutdown_logs
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -262,6 +262,6 @@ class _Signals:
 
 
 def _end_process(code: int) -> None:
-    log.warn("ended by force", exit_code=code)
-    logging.shutdown()
+    log.error("ended by force", exit_code=code)
+    shutdown_logs()
     os._exit(code)
