@@ -51,6 +51,9 @@ from mx.transfer.session import Candidate, Session, open_session
 
 log = logging.getLogger(__name__)
 
+# Peers come from other hosts; an explicit worker.host narrows it to that one.
+ANY_HOST = "0.0.0.0"  # noqa: S104
+
 DeviceKind = Literal["cpu", "cuda"]
 
 
@@ -160,6 +163,14 @@ class TransferEngine:
                     raise
                 log.info("NIXL listen port in use", extra={"fields": {"port": port, "reason": error.message}})
         raise AssertionError("unreachable")
+
+    def wait_started(self) -> None:
+        """Return once the agent is there; raises the MxError that kept it from starting."""
+        self._backend.result()
+
+    def blob(self) -> bytes:
+        """Agent metadata with what is registered now, as peers get it."""
+        return self._backend.result().local_metadata()
 
     # --- pull ---------------------------------------------------------------------------------
     def prefetch(self) -> None:
@@ -335,7 +346,8 @@ class TransferEngine:
         self._served.start()
         if self._server is None:
             wanted = worker.grpc_port + max(self._device, 0) if worker.grpc_port else 0
-            self._server, self._grpc_port = peer.serve("0.0.0.0", wanted, source=lambda: self._served)
+            listen = worker.host or ANY_HOST
+            self._server, self._grpc_port = peer.serve(listen, wanted, source=lambda: self._served)
         if self._client is not None:
             self._publisher = self._make_publisher(
                 self._client, self._served.offer, f"{host}:{self._grpc_port}"

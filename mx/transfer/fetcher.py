@@ -38,11 +38,12 @@ from mx.core.swarm import (
     Swarm,
     Tick,
 )
-from mx.core.tensors import Extents, Mismatch, Region, TensorDescriptor, match
+from mx.core.tensors import HOST_DEVICE, Extents, Mismatch, Region, TensorDescriptor, match
 from mx.core.transfer import SourceShare
 from mx.errors import MxError
 from mx.ports import ReadState, TransferBackend
 from mx.transfer.digests import Digester, segment_ranges
+from mx.transfer.host import prefault
 from mx.transfer.session import Session
 
 log = logging.getLogger(__name__)
@@ -335,6 +336,9 @@ class Fetcher:
         return ""
 
     def _join_ranges(self, book: _Book, session: Session, segment: int) -> Extents:
+        """Ranges of a segment; fresh host pages are made present while earlier segments are read."""
+        if self._target.device == HOST_DEVICE:
+            prefault(segment_ranges(book.plan, segment, book.addrs))
         return join(
             book.plan,
             segment,

@@ -41,10 +41,11 @@ class MemoryFabric:
 
 
 class MemoryBackend:
-    """One agent on a fabric."""
+    """One agent on a fabric. ``listen_port`` is only advertised: on a fabric agents meet by name."""
 
-    def __init__(self, agent_name: str, fabric: MemoryFabric) -> None:
+    def __init__(self, agent_name: str, fabric: MemoryFabric, *, listen_port: int = 0) -> None:
         self._name = agent_name
+        self._listen_port = listen_port
         self._fabric = fabric
         self._regions: set[Region] = set()
         self._peers: dict[str, tuple[Region, ...]] = {}
@@ -57,7 +58,7 @@ class MemoryBackend:
 
     @property
     def listen_port(self) -> int:
-        return 0
+        return self._listen_port
 
     def register(self, regions: Sequence[Region]) -> None:
         with self._lock:

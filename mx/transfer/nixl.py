@@ -139,25 +139,33 @@ class NixlBackend:
             self._call(f"forget {agent_name}", lambda: self._agent.invalidateRemoteMD(agent_name))
 
     def start_read(self, agent_name: str, extents: Extents) -> object:
-        nixl = self._nixl
-        local = self._descriptors(self._memory, extents.local_addr, extents.length, extents.local_device)
-        remote_memory = nixl.DRAM_SEG if extents.remote_device == HOST_DEVICE else nixl.VRAM_SEG
-        remote = self._descriptors(remote_memory, extents.remote_addr, extents.length, extents.remote_device)
-        handle = self._call(
-            f"prepare a read from {agent_name}",
-            lambda: self._agent.createXferReq(nixl.NIXL_READ, local, remote, agent_name, "", [self._engine]),
-        )
+        handle = self.prepare(agent_name, extents)
         try:
-            self._call(f"read from {agent_name}", lambda: self._agent.postXferReq(handle, ""))
+            self.post(handle, agent_name)
         except MxError:
             self.release(handle)
             raise
         return handle
 
+    def prepare(self, agent_name: str, extents: Extents) -> object:
+        """A request that is checked and ready to be posted; ``release`` it in any case."""
+        nixl = self._nixl
+        local = self._descriptors(self._memory, extents.local_addr, extents.length, extents.local_device)
+        remote_memory = nixl.DRAM_SEG if extents.remote_device == HOST_DEVICE else nixl.VRAM_SEG
+        remote = self._descriptors(remote_memory, extents.remote_addr, extents.length, extents.remote_device)
+        return self._call(
+            f"prepare a read from {agent_name}",
+            lambda: self._agent.createXferReq(nixl.NIXL_READ, local, remote, agent_name, "", [self._engine]),
+        )
+
+    def post(self, handle: object, agent_name: str) -> None:
+        """Start a prepared read; over shared memory it blocks until the bytes are there."""
+        self._call(f"read from {agent_name}", lambda: self._agent.postXferReq(handle, ""))
+
     def _descriptors(self, memory: Any, addr: Any, length: Any, device: int) -> Any:
         import numpy
 
-        rows = numpy.empty((len(addr), 3), dtype=numpy.uint64)
+        rows: Any = numpy.empty((len(addr), 3), dtype=numpy.uint64)
         rows[:, 0] = addr
         rows[:, 1] = length
         rows[:, 2] = max(device, 0)

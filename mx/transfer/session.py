@@ -14,7 +14,7 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
@@ -94,7 +94,7 @@ class Session:
         self._digests: array[int] = array("Q")
         self._changed = threading.Condition()
         self._digest_error = ""
-        self._stream: grpc.Call | None = None
+        self._stream: Any = None  # grpc's call object, which is an iterator too
 
     @property
     def verifiable(self) -> bool:
@@ -118,7 +118,7 @@ class Session:
         self._stream = stream
         threading.Thread(target=self._collect, args=(stream,), name="mx-digest-stream", daemon=True).start()
 
-    def _collect(self, stream: grpc.Call) -> None:
+    def _collect(self, stream: Any) -> None:
         error = "the source ended its digests early"
         try:
             for reply in stream:
@@ -239,8 +239,16 @@ def _open_mx(
             raise PreconditionError(
                 f"worker {row.worker_id} is rank {reply.worker_rank}, not {row.worker_rank}"
             )
-        manifest = _columns_manifest(reply)
-        agent = backend.connect(reply.agent_metadata)
+        try:
+            manifest = _columns_manifest(reply)
+            agent = backend.connect(reply.agent_metadata)
+        except MxError as error:
+            close = peer.CloseTransferRequest(
+                source_id=row.source_id, lease_id=reply.lease_id, failed=True, reason=error.message
+            )
+            with contextlib.suppress(MxError):
+                _call("CloseTransfer", endpoint, lambda: stub.CloseTransfer(close, timeout=CALL_S))
+            raise
         return Session(
             candidate,
             agent_name=agent,
@@ -330,10 +338,8 @@ def _published_manifest(
         )
         return prepared.lease_id, prepared.manifest
     except PreconditionError as error:
-        if (
-            not isinstance(error.__cause__, grpc.Call)
-            or error.__cause__.code() is not grpc.StatusCode.UNIMPLEMENTED
-        ):
+        cause: Any = error.__cause__
+        if cause.code() is not grpc.StatusCode.UNIMPLEMENTED:
             raise
     manifest = _call(
         "GetTensorManifest",
