@@ -70,7 +70,7 @@ class EmbeddedClient:
         worker: WorkerRecord,
         *,
         worker_id: str,
-        pod: PodReference = PodReference(),  # noqa: B008  # a frozen value
+        pod: PodReference = PodReference(),  # a frozen value
     ) -> str:
         return await self._services.sources.publish(identity, worker, worker_id=worker_id, pod=pod)
 

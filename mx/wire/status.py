@@ -133,7 +133,7 @@ def _first_values(trailing: MetadataItems | None) -> dict[str, str]:
 def _reason(details: str | None) -> str:
     """The part of gRPC's text that a person can use."""
     text = (details or "no reason given").strip()
-    for mark in ("last error: ", "connect: "):
+    for mark in ("last error: ", "remote host: ", "connect: "):
         _, found, rest = text.rpartition(mark)
         if found:
             text = rest

@@ -49,11 +49,24 @@ def test_statuses_of_other_peers_name_call_or_target(code: grpc.StatusCode) -> N
         assert isinstance(error, MxError)
 
 
-def test_a_refused_connection_reads_well() -> None:
-    details = (
-        "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: "
-        "Failed to connect to remote host: connect: Connection refused (111)"
-    )
+@pytest.mark.parametrize(
+    ("details", "reason"),
+    [
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: "
+            "Failed to connect to remote host: connect: Connection refused (111)",
+            "Connection refused (111)",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: "
+            "Failed to connect to remote host: Connection refused",
+            "Connection refused",
+        ),
+        ("DNS resolution failed for x:1: C-ares status is not ARES_SUCCESS", None),
+        ("", "no reason given"),
+    ],
+)
+def test_an_unreachable_server_reads_well(details: str, reason: str | None) -> None:
     error = from_status(grpc.StatusCode.UNAVAILABLE, details, None, call="ListSources", target="host:1")
-    assert error.message == "can't reach host:1: Connection refused (111)"
+    assert error.message == f"can't reach host:1: {reason or details}"
     assert error.remedy
