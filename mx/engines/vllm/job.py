@@ -17,11 +17,12 @@ import torch
 
 from mx.client.sync import SyncClient
 from mx.config import Settings
-from mx.core.source import SourceIdentity
+from mx.core.source import SourceIdentity, WorkerKey, source_id
 from mx.core.tensors import layout_digest
 from mx.core.transfer import Strategy, TransferReport, TransferState
 from mx.engines import host_state
 from mx.engines.chain import ChainResult, LoadStep, explain, run_chain, summary
+from mx.engines.death_watch import start_death_watch
 from mx.engines.discovery import connect
 from mx.engines.sight import Sight, check_nothing_hidden, look
 from mx.engines.vllm import internals
@@ -324,6 +325,10 @@ class LoadJob:
             log.warning("this worker does not serve its weights to peers: %s", error)
             self._close()
             return
+        assert self._identity is not None
+        start_death_watch(
+            self._settings, WorkerKey(source_id(self._identity), self._engine.worker_id, self._rank)
+        )
         withdrawal = Withdrawal(self._close)
         # The source ends with the model, also when the process lives on.
         weakref.finalize(model, withdrawal.now).atexit = False
