@@ -3,6 +3,8 @@
 A test compares its output with ``docs/reference/settings.md``.
 """
 
+# ruff: noqa: E501  (the prose and tables of a document keep their own width)
+
 from __future__ import annotations
 
 import json

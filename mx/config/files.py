@@ -14,8 +14,9 @@ from mx.errors import SettingsError
 # A settings file is a few kilobytes; more is a mistake (a model, a device).
 _MOST_BYTES = 4 * 1024 * 1024
 
-# YAML's "billion laughs" and files that nest for ever end here.
+# Files that nest for ever, and YAML's "billion laughs" (aliases of aliases), end here.
 _MOST_DEPTH = 32
+_MOST_KEYS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +79,16 @@ def _read_toml(path: Path, text: str) -> Mapping[str, object]:
 def _read_yaml(path: Path, text: str) -> SettingsFile:
     import yaml
 
-    loader = _yaml_loader()(text)
+    loader = None
     try:
+        loader = _yaml_loader()(text)
         root = loader.get_single_node()
         if root is None:
             return SettingsFile(path, {}, {})
-        lines: dict[str, int] = {}
-        problems: list[str] = []
-        _survey(root, "", lines=lines, problems=problems, depth=0)
-        if problems:
-            raise SettingsError(tuple(f"settings file {path}: {problem}" for problem in problems))
+        survey = _Survey()
+        survey.visit(root, "", depth=0)
+        if survey.problems:
+            raise SettingsError(tuple(f"settings file {path}: {problem}" for problem in survey.problems))
         data = loader.construct_document(root)
     except yaml.YAMLError as error:
         raise SettingsError((f"settings file {path} is not valid YAML: {_yaml_reason(error)}",)) from None
@@ -96,43 +97,62 @@ def _read_yaml(path: Path, text: str) -> SettingsFile:
     except (ValueError, OverflowError) as error:
         raise SettingsError((f"settings file {path} is not valid YAML: {error}",)) from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
+    if data is None:
+        return SettingsFile(path, {}, {})
     if not isinstance(data, dict):
         raise SettingsError(
             (f"settings file {path} holds {describe(data)} where sections such as 'server:' are expected",)
         )
-    return SettingsFile(path, {str(key): value for key, value in data.items()}, lines)
+    return SettingsFile(path, {str(key): value for key, value in data.items()}, survey.lines)
 
 
 def _yaml_reason(error: Any) -> str:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "it can't be parsed"
+    parts = (getattr(error, name, None) for name in ("context", "problem", "reason"))
+    reason = ", ".join(part for part in parts if part) or "it can't be parsed"
     return f"{reason} (line {mark.line + 1}, column {mark.column + 1})" if mark is not None else str(reason)
 
 
-def _survey(node: Any, prefix: str, *, lines: dict[str, int], problems: list[str], depth: int) -> None:
-    """Note the line of each key, and each key that is written twice: YAML would keep the last one."""
-    import yaml
+class _Survey:
+    """Notes the line of each key, and each key that is written twice: YAML would keep the last one."""
 
-    if depth > _MOST_DEPTH:
-        raise RecursionError
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _survey(item, f"{prefix}[]", lines={}, problems=problems, depth=depth + 1)
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen: set[str] = set()
-    for key_node, value_node in node.value:
-        line = key_node.start_mark.line + 1
-        if not isinstance(key_node, yaml.ScalarNode):
-            problems.append(f"line {line}: a key must be a word")
-            continue
-        key = f"{prefix}.{key_node.value}" if prefix else key_node.value
-        if key in seen:
-            problems.append(f"line {line}: {key} is written twice, first in line {lines[key]}")
-        seen.add(key)
-        lines.setdefault(key, line)
-        _survey(value_node, key, lines=lines, problems=problems, depth=depth + 1)
+    def __init__(self) -> None:
+        self.lines: dict[str, int] = {}
+        self.problems: list[str] = []
+        self._visited = 0
+
+    def visit(self, node: Any, prefix: str, *, depth: int) -> None:
+        """Look at a node and all below it, through aliases as well."""
+        import yaml
+
+        self._visited += 1
+        if depth > _MOST_DEPTH:
+            raise RecursionError
+        if self._visited > _MOST_KEYS:
+            raise ValueError("it has too many keys or aliases")
+        if isinstance(node, yaml.SequenceNode):
+            for place, item in enumerate(node.value):
+                self.visit(item, f"{prefix}[{place}]", depth=depth + 1)
+        elif isinstance(node, yaml.MappingNode):
+            self._mapping(node, prefix, depth=depth)
+
+    def _mapping(self, node: Any, prefix: str, *, depth: int) -> None:
+        import yaml
+
+        first: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.problems.append(f"line {line}: a key must be a word")
+                continue
+            key = f"{prefix}.{key_node.value}" if prefix else key_node.value
+            if key in first:
+                self.problems.append(f"line {line}: {key} is written twice, first in line {first[key]}")
+            first.setdefault(key, line)
+            self.lines.setdefault(key, line)
+            self.visit(value_node, key, depth=depth + 1)
 
 
 def _yaml_loader() -> Any:

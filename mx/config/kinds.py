@@ -91,6 +91,11 @@ class Text:
         return str(value)
 
 
+@dataclass(frozen=True, slots=True)
+class UrlText(Text):
+    """A URL of another program, read as it is; it may hold a password, so it is masked where it shows."""
+
+
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -333,6 +338,8 @@ def _split_url(text: str) -> SplitResult:
         raise ValueError("is no address: its host or port is wrong") from None
     if not parts.hostname or re.search(r"\s", text):
         raise ValueError("is no address: it has no host")
+    if parts.netloc.endswith(":"):
+        raise ValueError("is no address: it has no port after the colon")
     if "@" in parts.netloc:
         raise ValueError("holds a user name or password; credentials don't belong in an address")
     return parts
@@ -345,7 +352,7 @@ class Endpoint:
     allowed: str = "host:port or http(s)://host:port"
 
     def parse(self, raw: object, place: Place) -> str:
-        text = _text(raw).rstrip("/")
+        text = _text(raw)
         bare = "://" not in text
         parts = _split_url(f"http://{text}" if bare else text)
         if parts.scheme not in ("http", "https"):
@@ -353,7 +360,7 @@ class Endpoint:
         if parts.query or parts.fragment:
             raise ValueError("is no server address: it has a query or a fragment")
         port = f":{DEFAULT_PORT}" if bare and parts.port is None else ""
-        return f"{parts.scheme}://{parts.netloc}{port}{parts.path}"
+        return f"{parts.scheme}://{parts.netloc}{port}{parts.path.rstrip('/')}"
 
     def render(self, value: object) -> object:
         return str(value)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from mx.config import foreign
 from mx.config.defaults import Defaults
 from mx.config.files import SettingsFile
-from mx.config.kinds import Place, describe
+from mx.config.kinds import Place, UrlText, describe
 from mx.config.options import DEFAULT, ENV_PREFIX, FLAG, Option, Origin, Scope
 from mx.config.tree import BY_KEY, TABLE
 from mx.core.redact import MASK, is_secret_name, redact_text
@@ -250,7 +250,7 @@ def _read(
 
 def shown(option: Option, raw: object) -> str:
     """A raw value for an error: short, and without secrets."""
-    if option.secret or is_secret_name(option.leaf):
+    if option.secret or isinstance(option.kind, UrlText) or is_secret_name(option.leaf):
         return f"the value ({MASK})"
     if isinstance(raw, (Mapping, list)):
         return "the value"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_type_hints
 
-from mx.config.kinds import Kind
+from mx.config.kinds import Kind, UrlText
 
 Scope = Literal["server", "client", "worker"]
 SCOPES: tuple[Scope, ...] = ("server", "client", "worker")
@@ -115,7 +115,8 @@ def option(
         "env_only": env_only,
     }
     # A secret never shows in repr(settings), which ends up in logs and test output.
-    return dataclasses.field(repr=not secret, metadata={"key": key, "option": described})
+    shows = not secret and not isinstance(kind, UrlText)
+    return dataclasses.field(repr=shows, metadata={"key": key, "option": described})
 
 
 def section(name: str = "") -> Any:

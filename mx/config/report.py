@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
-from mx.config.kinds import ServiceAccount
+from mx.config.kinds import ServiceAccount, UrlText
 from mx.config.options import Option, Origin
 from mx.config.tree import TABLE, Settings
 from mx.core.redact import MASK, redact_text
@@ -55,6 +55,9 @@ def _row(option: Option, settings: Settings) -> SettingRow:
         # A URL keeps its address: that is what the reader came to check.
         masked = mask_url(str(value)) if "://" in str(value) else MASK
         return SettingRow(option.key, masked, masked, origin)
+    if isinstance(option.kind, UrlText):
+        url = mask_url(str(value)) if "://" in str(value) else str(value)
+        return SettingRow(option.key, url, _text(url), origin)
     plain = _masked(_plain(value))
     rendered = _masked(option.kind.render(value))
     return SettingRow(option.key, plain, _text(rendered), origin)

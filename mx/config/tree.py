@@ -29,6 +29,7 @@ from mx.config.kinds import (
     Size,
     StringMap,
     Text,
+    UrlText,
     Words,
 )
 from mx.config.options import DEFAULT, Option, Origin, Scope, collect, option, section
@@ -234,7 +235,7 @@ class ArtifactsSettings:
     chunk_bytes: int = option(Size(1, 4 * 1024**3), env=("MX_ARTIFACT_TRANSFER_CHUNK_SIZE",))
     bundle_root: Path | None = option(Maybe(PathText(), ()), env=("MX_ARTIFACT_BUNDLE_ROOT",))
     compile_config_digest: str = option(Text(), env=("MX_ARTIFACT_COMPILE_CONFIG_DIGEST",))
-    ready_url: str = option(Text(), env=("MX_ARTIFACT_READY_URL",))
+    ready_url: str = option(UrlText(), env=("MX_ARTIFACT_READY_URL",))
     ready_timeout_s: float = option(_INTERVAL, env=("MX_ARTIFACT_READY_TIMEOUT_SECS",))
     timeout_s: float = option(_TIMEOUT, env=("MX_TRANSFER_TIMEOUT",))
 
@@ -245,7 +246,7 @@ class WorkerMetricsSettings:
 
     enabled: bool = option(Flag(), env=("MX_METRICS_ENABLED",))
     port: int | None = option(Maybe(_PORT_OR_ZERO), env=("MX_METRICS_PORT",))
-    pushgateway: str = option(Text(), env=("MX_METRICS_PUSHGATEWAY",))
+    pushgateway: str = option(UrlText(), env=("MX_METRICS_PUSHGATEWAY",))
     scheme: str = option(Text(), env=("MX_METRICS_SCHEME",))
     bind_retry_s: float = option(Duration(), env=("MX_METRICS_BIND_RETRY_SECS",))
     source_id_label: bool = option(Flag(), env=("MX_METRICS_SOURCE_ID_LABEL",))
@@ -278,7 +279,7 @@ class WorkerSettings:
         Choice(("random", "rendezvous_hash", "load_aware", "topology_aware")), env=("MX_P2P_SOURCE_SELECTOR",)
     )
     load_weight: float = option(Number(), env=("MX_P2P_LOAD_WEIGHT",))
-    runtime_metrics_url: str = option(Text(), env=("MX_P2P_RUNTIME_METRICS_URL",))
+    runtime_metrics_url: str = option(UrlText(), env=("MX_P2P_RUNTIME_METRICS_URL",))
     topology_levels: tuple[str, ...] = option(Words(lower=True), env=("MX_P2P_TOPOLOGY_LEVELS",))
     topology: Mapping[str, str] = option(StringMap(), env=("MX_P2P_TOPOLOGY",))
     topology_mount_path: Path = option(PathText(), env=("DYN_TOPOLOGY_MOUNT_PATH",))
@@ -362,7 +363,7 @@ class S3Settings:
     """S3 and compatible stores. Credentials are read by the S3 client, in its standard order."""
 
     region: str = option(Text(empty=False), env=("AWS_REGION",), fallback_env=("AWS_DEFAULT_REGION",))
-    endpoint: str = option(Text(), env=("AWS_ENDPOINT_URL",), fallback_env=("AWS_ENDPOINT", "S3_ENDPOINT"))
+    endpoint: str = option(UrlText(), env=("AWS_ENDPOINT_URL",), fallback_env=("AWS_ENDPOINT", "S3_ENDPOINT"))
     allow_http: bool = option(Flag(), env=("AWS_ALLOW_HTTP",))
     timeout_s: float = option(_INTERVAL, env=("MODEL_EXPRESS_S3_TIMEOUT_SECS",))
 
