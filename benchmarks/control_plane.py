@@ -53,7 +53,6 @@ CpuMeter = Callable[[], float]  # seconds of CPU the serving process has used so
 
 CROWD = 64
 WORKERS_PER_SOURCE = 10
-SAMPLES = 1_000
 HEARTBEAT_INTERVAL_S = 30
 PEER = PeerRecord("10.1.2.3:6555", "g1", "host", "0" * 32)
 
@@ -164,9 +163,10 @@ async def measure(
 class Run:
     """One transport from the empty store to the full one."""
 
-    def __init__(self, client: Client, fleet: Fleet, *, transport: str, cpu: CpuMeter) -> None:
+    def __init__(self, client: Client, fleet: Fleet, *, transport: str, cpu: CpuMeter, samples: int) -> None:
         self._client = client
         self.cpu = cpu
+        self._samples = samples
         self._fleet = fleet
         self.transport = transport
         self.published = 0
@@ -181,15 +181,13 @@ class Run:
             if workers == steps[-1]:
                 yield published
                 yield announced
-            yield await measure("list by identity", self._list, self._sample(SAMPLES), run=self, callers=1)
+            yield await measure("list by identity", self._list, self._sample(), run=self, callers=1)
         everybody = range(self.published)
-        sample = self._sample(SAMPLES)
-        yield await measure(
-            "list by identity", self._list, self._sample(SAMPLES * 2), run=self, callers=CROWD
-        )
+        sample = self._sample()
+        yield await measure("list by identity", self._list, self._sample(2), run=self, callers=CROWD)
         yield await measure("find peers", self._find_peers, sample, run=self, callers=1)
         yield await measure("fetch", self._get, sample, run=self, callers=1)
-        yield await measure("fetch", self._get, self._sample(SAMPLES * 2), run=self, callers=CROWD)
+        yield await measure("fetch", self._get, self._sample(2), run=self, callers=CROWD)
         yield await measure("publish again", self._publish, sample, run=self, callers=1)
         await self._make_ready(sample)
         yield await measure("heartbeat", self._heartbeat, sample, run=self, callers=1)
@@ -213,9 +211,9 @@ class Run:
             beating.cancel()
         return case
 
-    def _sample(self, count: int) -> Sequence[int]:
+    def _sample(self, times: int = 1) -> Sequence[int]:
         """Workers spread over all sources, the same ones in every run."""
-        return [number * 7919 % self.published for number in range(count)]
+        return [number * 7919 % self.published for number in range(self._samples * times)]
 
     async def _make_ready(self, numbers: Sequence[int]) -> None:
         await measure("make ready", self._heartbeat, numbers, run=self, callers=CROWD)
@@ -297,7 +295,7 @@ async def run_all(options: argparse.Namespace, show: Callable[[str], None]) -> l
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             async with opened(Path(folder)) as (client, cpu):
                 workers = fleet(options.workers, tensors=options.tensors)
-                run = Run(client, workers, transport=transport, cpu=cpu)
+                run = Run(client, workers, transport=transport, cpu=cpu, samples=options.samples)
                 async for case in run.cases(steps):
                     show(f"{transport}: {case.case}, {case.workers} workers")
                     cases.append(case)
@@ -365,6 +363,7 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workers", type=int, default=10_000, help="size of the largest fleet")
+    parser.add_argument("--samples", type=int, default=1_000, help="calls of a single caller per case")
     parser.add_argument("--tensors", type=int, default=0, help="descriptors in each record (central mode)")
     parser.add_argument("--direct", action="store_true", help="leave gRPC out")
     parser.add_argument("--folder", help="where the databases are made (default: the temporary folder)")
@@ -373,6 +372,8 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.workers < WORKERS_PER_SOURCE or options.workers % WORKERS_PER_SOURCE:
         parser.error(f"--workers must be a multiple of {WORKERS_PER_SOURCE}")
+    if options.samples < 1 or options.tensors < 0:
+        parser.error("--samples must be at least 1, --tensors at least 0")
     return options
 
 

@@ -41,7 +41,7 @@ class EmbeddedClient:
         uptime_s = int(self._services.clock.monotonic_s() - self._started_s)
         ok, _ = await self._check_store()
         return ServerHealth(
-            version=__version__, status="ok" if ok else "store unavailable", uptime_s=uptime_s
+            version=__version__, status="ok" if ok else "store unreachable", uptime_s=uptime_s
         )
 
     async def send(self, action: str, *, payload: bytes | None = None) -> ApiReply:

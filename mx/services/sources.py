@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -23,9 +22,10 @@ from mx.core.source import (
     source_id,
 )
 from mx.errors import InvalidArgumentError, MxError
+from mx.logs import event_log
 from mx.ports import Clock, SourceStore
 
-log = logging.getLogger(__name__)
+log = event_log(__name__)
 
 _STATUS_NUMBERS = frozenset(map(int, SourceStatus))
 
@@ -64,7 +64,7 @@ class SourcesService:
         worker: WorkerRecord | None,
         *,
         worker_id: str,
-        pod: PodReference = PodReference(),  # noqa: B008  # a frozen value
+        pod: PodReference = PodReference(),  # a frozen value
     ) -> str:
         """Add or replace one rank of a worker; the source id.
 
@@ -172,10 +172,7 @@ class SourcesService:
             try:
                 report = await self.reap_once()
             except MxError as error:
-                log.warning(
-                    "reaper pass failed",
-                    extra={"fields": {"error": str(error), "code": error.code.value, "retry_s": interval_s}},
-                )
+                log.error("reaper pass failed", error=str(error), code=error.code.value, retry_s=interval_s)
             else:
                 _log_reaped(report)
             await asyncio.sleep(interval_s)
@@ -185,15 +182,10 @@ class SourcesService:
 
 
 def _log_reaped(report: ReapReport) -> None:
-    for key in report.marked:
-        log.info("source went stale", extra={"fields": _fields(key)})
-    for key in report.removed:
-        log.info("source removed", extra={"fields": _fields(key)})
-    log.debug("reaper pass", extra={"fields": {"seen": report.seen}})
-
-
-def _fields(key: WorkerKey) -> dict[str, object]:
-    return {"source_id": key.source_id, "worker_id": key.worker_id, "worker_rank": key.worker_rank}
+    for event, keys in (("source went stale", report.marked), ("source removed", report.removed)):
+        for key in keys:
+            log.info(event, source_id=key.source_id, worker_id=key.worker_id, worker_rank=key.worker_rank)
+    log.debug("reaper pass", seen=report.seen)
 
 
 def _require_ids(key: WorkerKey) -> None:

@@ -268,6 +268,63 @@ async def test_a_full_disk_fails_writes_until_there_is_room(database: Database) 
     assert await listed(store) == ["before", "w1"]
 
 
+FULL_DISK = """
+import asyncio, resource, sys
+from pathlib import Path
+from mx.errors import UnavailableError
+from mx.store.sqlite import SqliteSourceStore
+from mx.testing.samples import entry
+
+async def refused(call):
+    try:
+        await call
+    except UnavailableError:
+        return True
+    return False
+
+async def main(path):
+    store = await SqliteSourceStore.open(Path(path))
+    await store.publish(entry("before"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (Path(path + "-wal").stat().st_size, hard))
+    calls = (store.check(), store.publish(entry("w1")), store.check())
+    print(*[await refused(call) for call in calls])
+    print(await store.get(entry().source_id, "before") == entry("before"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    await store.check()
+    await store.publish(entry("after"))
+    print([row.worker_id async for row in store.scan()])
+    await store.close()
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+async def test_readiness_remembers_that_writing_failed(path: Path) -> None:
+    """A limit on file sizes stands in for the full disk: nothing can be appended any more."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.stdout.splitlines() == ["False True True", "True", "['before', 'after']"], done.stderr
+    assert execute(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+async def test_removal_leaves_no_record_behind(path: Path, database: Database) -> None:
+    store = SqliteSourceStore(database)
+    for worker_id in ("w0", "w1"):
+        await store.publish(entry(worker_id))
+    await store.remove(entry("w0").key, observed_ms=entry().worker.updated_at_ms)
+    assert execute(path, "SELECT count(*) FROM mx_record") == [(1,)]
+    await store.remove(entry("w1").key)
+    assert execute(path, "SELECT count(*) FROM mx_record") == [(0,)]
+
+
+async def test_a_listing_longer_than_a_page_is_whole_and_ordered(database: Database) -> None:
+    store = SqliteSourceStore(database)
+    await asyncio.gather(*(store.publish(entry(f"w{number:04}")) for number in range(1_201)))
+    assert await listed(store) == [f"w{number:04}" for number in range(1_201)]
+
+
 async def test_a_deleted_file_is_noticed(path: Path, database: Database) -> None:
     await database.check()
     path.unlink()

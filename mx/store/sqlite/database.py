@@ -29,7 +29,7 @@ from mx.store.sqlite.failures import (
     primary_code,
     translate,
 )
-from mx.store.sqlite.schema import migrate, schema_version
+from mx.store.sqlite.schema import PROBE, migrate, schema_version
 
 T = TypeVar("T")
 
@@ -166,12 +166,14 @@ class Database:
             raise sqlite3.OperationalError("the file was deleted or replaced while it was open")
         if isinstance(connection, _WriterConnection) and connection.failing:
             # An empty transaction would not notice that the disk is still full: write a page.
-            connection.execute("UPDATE mx_schema SET version = version")
+            connection.execute(PROBE)
 
     async def close(self) -> None:
         """Finish what is queued, then close; a second call does nothing."""
-        await self._writer.close()
-        await self._reader.close()
+        try:
+            await self._writer.close()
+        finally:
+            await self._reader.close()
 
 
 def _prepare(path: Path, busy_timeout_s: float) -> None:

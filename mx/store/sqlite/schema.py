@@ -58,9 +58,13 @@ _V1 = (
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_V1,)
 LATEST = len(MIGRATIONS)
 
+# The smallest change that reaches the disk: SQLite does not write a value that is there already.
+PROBE = "UPDATE mx_schema SET probe = (probe + 1) % 1000000"
+
 
 def migrate(connection: sqlite3.Connection, *, path: str) -> None:
-    """Bring the file to LATEST in one transaction, which writes even when nothing is to do.
+    """Bring the file to LATEST in one transaction, which writes even when nothing is to do: only that
+    shows at start that the file can be written.
 
     Raises PreconditionError when the file was written by a newer version, and the sqlite3 error
     otherwise; both leave the file as it was.
@@ -74,14 +78,16 @@ def migrate(connection: sqlite3.Connection, *, path: str) -> None:
                 remedy="start the newer mx that wrote it, or set database.path to another file",
             )
         if version < LATEST:
-            connection.execute("CREATE TABLE IF NOT EXISTS mx_schema (version INTEGER NOT NULL)")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS mx_schema (version INTEGER NOT NULL, probe INTEGER NOT NULL)"
+            )
             for statements in MIGRATIONS[version:]:
                 for statement in statements:
                     connection.execute(statement)
             connection.execute("DELETE FROM mx_schema")
-            connection.execute("INSERT INTO mx_schema (version) VALUES (0)")
-        # Also when it is LATEST already: only a write shows that the file can be written.
+            connection.execute("INSERT INTO mx_schema (version, probe) VALUES (0, 0)")
         connection.execute("UPDATE mx_schema SET version = ?", (LATEST,))
+        connection.execute(PROBE)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

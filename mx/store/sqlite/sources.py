@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from mx.store.sqlite.rows import (
     step_to_column,
 )
 
-_SCAN_PAGE = 500  # rows held at once by a scan: some 300 kB
+_SCAN_PAGE = 500  # rows fetched or decoded at once: some 300 kB, 4 ms
 
 _KEY = "source_id = ? AND worker_id = ? AND worker_rank = ?"
 _IS_KEY = ("source_id", "worker_id", "worker_rank")
@@ -47,10 +48,8 @@ _PUBLISH_WORKER = (
         SUMMARY_COLUMNS,
         ", ".join(_IS_KEY),
         ", ".join(
-            # Without a new peer record the announced one stays, all of it.
-            f"{name} = iif(excluded.peer_endpoint IS NULL, {name}, excluded.{name})"
-            if name in _IS_PEER
-            else f"{name} = excluded.{name}"
+            # All four are NULL or none: without a new peer record the announced one stays.
+            f"{name} = ifnull(excluded.{name}, {name})" if name in _IS_PEER else f"{name} = excluded.{name}"
             for name in SUMMARY_COLUMNS
             if name not in _IS_KEY
         ),
@@ -131,7 +130,13 @@ class SqliteSourceStore:
         self, query: SourceFilter, *, fresh_after_ms: int | None
     ) -> tuple[SourceSummary, ...]:
         sql, values = list_statement(query, fresh_after_ms=fresh_after_ms)
-        return tuple(map(decode_summary, await self._database.read(sql, values)))
+        rows = await self._database.read(sql, values)
+        summaries: list[SourceSummary] = []
+        for begin in range(0, len(rows), _SCAN_PAGE):
+            if begin:
+                await asyncio.sleep(0)  # a listing of everybody must not hold up a heartbeat
+            summaries.extend(map(decode_summary, rows[begin : begin + _SCAN_PAGE]))
+        return tuple(summaries)
 
     async def get(self, source_id: str, worker_id: str) -> SourceEntry | None:
         rows = await self._database.read(_GET, (source_id, worker_id))
