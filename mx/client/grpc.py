@@ -189,5 +189,9 @@ def failed(error: grpc.RpcError, call: Call, target: str) -> MxError:
     """The MxError of a failed attempt."""
     failure = from_rpc_error(error, call=call.method, target=target)
     if isinstance(error, grpc.Call | grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.UNIMPLEMENTED:
-        return NotOfferedError(failure.message, remedy="this call needs an mx server")
+        ours = call.service == operations.ADMIN
+        remedy = (
+            "this call needs an mx server" if ours else "check that the address is a ModelExpress server's"
+        )
+        return NotOfferedError(failure.message, remedy=remedy)
     return failure

@@ -22,7 +22,7 @@ from mx import __version__
 from mx.errors import MxError, SettingsError
 from mx.logs import event_log
 from mx.server.admin import AdminService, ServerFacts
-from mx.server.interceptors import Guard, Traffic
+from mx.server.interceptors import UNARY_LIMIT_S, Guard, Traffic
 from mx.server.listen import check_address, join_address
 from mx.server.probes import (
     HEALTH_V1_NAME,
@@ -102,9 +102,18 @@ class RunningServer:
 
 @asynccontextmanager
 async def running_server(
-    services: Services, *, host: str, port: int, settings_file: str = "", legacy_tensors: bool = False
+    services: Services,
+    *,
+    host: str,
+    port: int,
+    settings_file: str = "",
+    legacy_tensors: bool = False,
+    unary_limit_s: float = UNARY_LIMIT_S,
 ) -> AsyncIterator[RunningServer]:
     """Listen while the body runs; ``port`` 0 takes a free one. Services stay their opener's.
+
+    ``legacy_tensors`` fills the deprecated field of GetMetadata too, for clients older than the
+    oneof; ``unary_limit_s`` bounds a call whose client gave no deadline.
 
     Raises SettingsError when nothing can listen there.
     """
@@ -125,7 +134,17 @@ async def running_server(
         listen=listen,
         settings_file=settings_file,
     )
-    _register(server, services, facts, readiness=readiness, traffic=traffic, legacy_tensors=legacy_tensors)
+    handlers = _handlers(services, facts, readiness=readiness, legacy_tensors=legacy_tensors)
+    server.add_generic_rpc_handlers(
+        [
+            Guard(handler, traffic, open_while_draining=_PROBES, noted=_NOTED, unary_limit_s=unary_limit_s)
+            for handler in handlers
+        ]
+    )
+    # A published client asks for no reflection; grpcurl and people do.
+    reflection.enable_server_reflection(
+        (*SERVICE_NAMES, reflection.SERVICE_NAME), server, pool=_reflection_pool()
+    )
     await server.start()
     watcher = asyncio.create_task(readiness.watch_store(), name="store watch")
     try:
@@ -138,16 +157,10 @@ async def running_server(
         await server.stop(None)
 
 
-def _register(
-    server: grpc.aio.Server,
-    services: Services,
-    facts: ServerFacts,
-    *,
-    readiness: Readiness,
-    traffic: Traffic,
-    legacy_tensors: bool,
-) -> None:
-    handlers: list[grpc.GenericRpcHandler[Any, Any]] = [
+def _handlers(
+    services: Services, facts: ServerFacts, *, readiness: Readiness, legacy_tensors: bool
+) -> list[grpc.GenericRpcHandler[Any, Any]]:
+    return [
         p2p.P2pService_handler(P2pService(services.sources, legacy_tensors=legacy_tensors)),
         admin.AdminService_handler(
             AdminService(facts, readiness=readiness, sources=services.sources, transfers=services.transfers)
@@ -156,13 +169,6 @@ def _register(
         health.HealthService_handler(HealthService(readiness, version=facts.version)),
         standard_health_handler(StandardHealth(readiness, frozenset(SERVICE_NAMES))),
     ]
-    server.add_generic_rpc_handlers(
-        [Guard(handler, traffic, open_while_draining=_PROBES, noted=_NOTED) for handler in handlers]
-    )
-    # A published client asks for no reflection; grpcurl and people do.
-    reflection.enable_server_reflection(
-        (*SERVICE_NAMES, reflection.SERVICE_NAME), server, pool=_reflection_pool()
-    )
 
 
 def _reflection_pool() -> DescriptorPool:
@@ -182,8 +188,10 @@ async def serve(
 
     0 after a drain, also one that ran out of its grace time; a second signal forces the end: 130
     for SIGINT, 1 for SIGTERM. ``port`` overrides the settings and may be 0. ``on_ready`` is called
-    once the server listens. Raises SettingsError when a store can't be opened or a port can't be had.
+    once the server listens. Raises SettingsError when a store can't be opened, a port can't be had,
+    or the settings ask for what this version can't do.
     """
+    _require_no_enforcement(settings)
     signals = _Signals()
     with signals.installed():
         async with _opened(settings) as services:
@@ -205,6 +213,15 @@ async def serve(
                 await signals.first.wait()
                 await _drain(server, settings.server.grace_s, signals)
     return signals.exit_code
+
+
+def _require_no_enforcement(settings: Settings) -> None:
+    """Who asks for authentication must not get a server without it."""
+    if settings.security.mode != "off":
+        raise SettingsError(
+            (f"security.mode = {settings.security.mode} is not available in this version of mx",),
+            remedy="leave it off and keep the port inside a network that you trust",
+        )
 
 
 @asynccontextmanager

@@ -89,11 +89,13 @@ class Guard(_GenericHandler):
         *,
         open_while_draining: frozenset[str] = frozenset(),
         noted: frozenset[str] = frozenset(),
+        unary_limit_s: float = UNARY_LIMIT_S,
     ) -> None:
         self._inner = inner
         self._traffic = traffic
         self._open = open_while_draining
         self._noted = noted
+        self._unary_limit_s = unary_limit_s
         self._known: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     def service(
@@ -126,10 +128,13 @@ class Guard(_GenericHandler):
             async with self._guarded(method, context):
                 request = _parsed(method, parse, data)
                 try:
-                    async with asyncio.timeout(UNARY_LIMIT_S):
+                    async with asyncio.timeout(self._unary_limit_s) as bound:
                         return await behavior(request, context)
                 except TimeoutError as error:
-                    raise DeadlineError(f"{method} took longer than {UNARY_LIMIT_S:g} s") from error
+                    if not bound.expired():
+                        raise
+                    name = method.rpartition("/")[2]
+                    raise DeadlineError(f"{name} took longer than {self._unary_limit_s:g} s") from error
 
         return call
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import grpc.aio
 
@@ -36,8 +37,9 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    store: SourceStore | None = None, *, host: str = "127.0.0.1", legacy_tensors: bool = False
+    store: SourceStore | None = None, *, host: str = "127.0.0.1", **options: Any
 ) -> AsyncIterator[Running]:
+    """``options`` are those of ``running_server``."""
     clock = FakeClock()
     outage = OutageStore(store or MemorySourceStore())
     services = Services(
@@ -50,7 +52,7 @@ async def running(
         clock=clock,
     )
     async with (
-        running_server(services, host=host, port=0, legacy_tensors=legacy_tensors) as server,
+        running_server(services, host=host, port=0, **options) as server,
         grpc.aio.insecure_channel(server.listen) as channel,
     ):
         yield Running(server, services, outage, clock, channel, p2p.P2pServiceAsyncStub(channel))

@@ -22,11 +22,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from running import Running, running
 
 from mx import __version__
+from mx.config import load_settings
 from mx.core.source import SourceEntry
-from mx.errors import SettingsError
-from mx.server.app import SERVER_OPTIONS, SERVICE_NAMES
+from mx.errors import SettingsError, UnavailableError
+from mx.server.app import SERVER_OPTIONS, SERVICE_NAMES, serve
 from mx.server.interceptors import Traffic
 from mx.server.listen import check_address, join_address
+from mx.server.readiness import Readiness
 from mx.store.memory import MemorySourceStore
 from mx.wire.v1 import admin, api, health, p2p
 
@@ -212,15 +214,49 @@ async def test_the_access_log_has_fields_and_no_payload(
     assert "hush-payload" not in caplog.text
 
 
-async def test_more_calls_than_the_limit_are_told_to_come_back() -> None:
+def test_more_calls_than_the_limit_are_told_to_come_back() -> None:
+    full = Traffic(Readiness(MemorySourceStore()), max_in_flight=1)
+    full.enter()
+    with pytest.raises(UnavailableError, match="already answers 1 calls"):
+        full.enter()
+    full.leave()
+    full.enter()
+
+
+async def test_a_call_without_a_deadline_is_bounded() -> None:
+    async with running(GatedStore(), unary_limit_s=0.05) as mx:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await mx.p2p.PublishMetadata(PUBLISH)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert caught.value.details() == "PublishMetadata took longer than 0.05 s"
+        assert mx.server.traffic.in_flight == 0
+
+
+@pytest.mark.parametrize("how", ["cancel", "deadline"])
+async def test_a_client_that_goes_away_ends_its_call(how: str) -> None:
     store = GatedStore()
     async with running(store) as mx:
-        full = Traffic(mx.server.readiness, max_in_flight=1)
-        full.enter()
-        with pytest.raises(Exception, match="already answers 1 calls"):
-            full.enter()
-        full.leave()
-        full.enter()
+        call = mx.p2p.PublishMetadata(PUBLISH, timeout=1 if how == "deadline" else None)
+
+        async def arrived() -> bool:
+            return mx.server.traffic.in_flight == 1
+
+        async def gone() -> bool:
+            return mx.server.traffic.in_flight == 0
+
+        task = asyncio.ensure_future(_answer(call))
+        await until(arrived)
+        if how == "cancel":
+            call.cancel()
+        await until(gone)
+        with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
+            await task
+        store.gate.set()
+        assert (await mx.p2p.PublishMetadata(PUBLISH)).success
+
+
+async def _answer(call: Awaitable[Any]) -> Any:
+    return await call
 
 
 def test_the_options_of_the_contract_are_set() -> None:
@@ -351,6 +387,18 @@ async def test_a_port_in_use_is_one_clear_sentence(mx: Running) -> None:
 def test_hosts_that_are_not_here_are_named(host: str, text: str) -> None:
     with pytest.raises(SettingsError, match=text):
         check_address(host, 0)
+
+
+async def test_enforced_security_is_refused_as_long_as_there_is_none(tmp_path: Path) -> None:
+    flags = {
+        "security.mode": "enforce",
+        "security.token_audiences": "mx",
+        "security.allowed_service_accounts": "ns:sa",
+        "metadata.backend": "memory",
+    }
+    settings = load_settings(flags=flags, environ={}, cwd=tmp_path)
+    with pytest.raises(SettingsError, match="enforce is not available"):
+        await serve(settings, port=0)
 
 
 # ---- the process -----------------------------------------------------------------------------
