@@ -262,13 +262,19 @@ def summarise(
         "tensors": tensors,
         "n": len(rows),
         "raw_gb_s": total / median("raw") / 1e9,
-        "raw_gb_s_spread": [total / max(r["raw"] for r in rows) / 1e9, total / min(r["raw"] for r in rows) / 1e9],
+        "raw_gb_s_spread": [
+            total / max(r["raw"] for r in rows) / 1e9,
+            total / min(r["raw"] for r in rows) / 1e9,
+        ],
         "raw_joined_gb_s": total / median("joined") / 1e9,
         "pull_gb_s": total / median("pull") / 1e9,
         "read_over_raw": ratio("stage_read"),
         "read_over_raw_unverified": ratio("unverified_read"),
         "pull_over_raw": ratio("pull"),
-        "pull_over_raw_spread": [min(r["raw"] / r["pull"] for r in rows), max(r["raw"] / r["pull"] for r in rows)],
+        "pull_over_raw_spread": [
+            min(r["raw"] / r["pull"] for r in rows),
+            max(r["raw"] / r["pull"] for r in rows),
+        ],
         "unverified_pull_over_raw": ratio("unverified"),
         "verification_cost": median("pull", "unverified") - 1,
         "verify_cpu_s": median("verify_cpu"),
@@ -300,7 +306,16 @@ def show(result: dict[str, object]) -> None:
     from rich.table import Table
 
     table = Table(title="mx pull against one raw NIXL read")
-    for column in ("case", "n", "raw GB/s", "pull GB/s", "read/raw", "pull/raw (min–max)", "verification", "stages ms"):
+    for column in (
+        "case",
+        "n",
+        "raw GB/s",
+        "pull GB/s",
+        "read/raw",
+        "pull/raw (min–max)",
+        "verification",
+        "stages ms",
+    ):
         table.add_column(column)
     for case in result["cases"]:  # type: ignore[attr-defined]
         low, high = case["pull_over_raw_spread"]
@@ -308,7 +323,8 @@ def show(result: dict[str, object]) -> None:
         table.add_row(
             f"{case['case']} ({format_size(case['bytes'])}, {case['tensors']})", str(case["n"]),
             f"{case['raw_gb_s']:.1f}", f"{case['pull_gb_s']:.1f}", f"{case['read_over_raw']:.2f}",
-            f"{case['pull_over_raw']:.2f} ({low:.2f}–{high:.2f})", f"{case['verification_cost']:+.0%}", stages,
+            f"{case['pull_over_raw']:.2f} ({low:.2f}–{high:.2f})", f"{case['verification_cost']:+.0%}",
+            stages,
         )  # fmt: skip
     console = Console()
     console.print(table)
@@ -322,7 +338,9 @@ def show(result: dict[str, object]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", default="2GiB")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--format", choices=("table", "json"), default="table")

@@ -21,7 +21,7 @@ class TransferState(StrEnum):
     FAILED = "failed"
 
 
-STAGES = ("discover", "connect", "register", "plan", "read", "verify", "finalize")
+STAGES = ("agent", "discover", "connect", "register", "plan", "read", "verify", "finalize")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class SourceShare:
 class TransferReport:
     """One load of one rank.
 
-    ``stages_s`` holds seconds per stage in the order of STAGES. ``read`` is wall time from the
+    ``stages_s`` holds seconds per stage in the order of STAGES; ``agent`` is the wait for the
+    transfer library to start, where that had not finished before, and stages overlap. ``read`` is wall time from the
     first read posted to the last one finished; ``verify`` is what verification added after that:
     it overlaps the reads. ``verify_cpu_s`` is the time spent computing digests.
     """

@@ -24,13 +24,17 @@ REDISCOVERIES = 2
 
 
 class Connector:
-    """``discover`` lists candidates, best first; ``connect`` opens one or raises an MxError."""
+    """``discover`` lists candidates, best first; ``connect`` opens one or raises an MxError.
+
+    ``ready`` returns once the backend can connect; that wait is nobody's connect time.
+    """
 
     def __init__(
         self,
         *,
         discover: Callable[[], tuple[Candidate, ...]],
         connect: Callable[[Candidate], Session],
+        ready: Callable[[], None],
         max_sources: int,
     ) -> None:
         self.inbox: Inbox = queue.SimpleQueue()
@@ -38,6 +42,7 @@ class Connector:
         self.connect_s = 0.0
         self._discover = discover
         self._connect = connect
+        self._ready = ready
         self._max = max_sources
         self._lost: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._tried: set[tuple[str, str]] = set()
@@ -70,6 +75,12 @@ class Connector:
     # --- the thread -----------------------------------------------------------------------------
     def _run(self) -> None:
         reserve = self._list()
+        try:
+            self._ready()
+        except MxError as error:
+            self._reasons.append(error.message)
+            self.inbox.put(Exhausted())
+            return
         started = time.monotonic()
         reserve = self._fill(reserve, started)
         looks = REDISCOVERIES

@@ -195,7 +195,10 @@ class TransferEngine:
             )
 
         connector = Connector(
-            discover=lambda: self._candidates(client), connect=connect, max_sources=transfer.max_sources
+            discover=lambda: self._candidates(client),
+            connect=connect,
+            ready=self.wait_started,
+            max_sources=transfer.max_sources,
         )
         connector.start()
         return connector
@@ -214,8 +217,17 @@ class TransferEngine:
         )
         return tuple(Candidate(row, 0 if is_same_host(row, self._host_id) else 1) for row in ordered)
 
-    def pull(self, local: LocalTensors, *, deadline_s: float | None = None) -> Outcome:
-        """Fill ``local`` from peers and verify it. Never raises for a peer's or the server's fault."""
+    def pull(
+        self,
+        local: LocalTensors,
+        *,
+        deadline_s: float | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Outcome:
+        """Fill ``local`` from peers and verify it. Never raises for a peer's or the server's fault.
+
+        ``on_progress`` gets (bytes verified, bytes in all) a few times a second.
+        """
         started, started_ms = time.monotonic(), time.time_ns() // 1_000_000
         if self._client is None:
             return Skipped("no mx server is configured")
@@ -225,10 +237,12 @@ class TransferEngine:
         connector = self._connector or self._connect_sources(layout=layout)
         self._connector = None
         try:
+            self.wait_started()
+            agent_s = time.monotonic() - started
             begun = time.monotonic()
             regions = self._register(local)
             register_s = time.monotonic() - begun
-            fetcher = self._fetcher(local, regions, layout, connector, started_ms)
+            fetcher = self._fetcher(local, regions, layout, connector, started_ms, on_progress)
             result = fetcher.run(deadline_s=deadline_s or self._settings.transfer.timeout_s)
             begun = time.monotonic()
             fetcher.close_sessions(reason=result.reason)
@@ -237,6 +251,7 @@ class TransferEngine:
         finally:
             connector.stop()
         stages = {
+            "agent": agent_s,
             "discover": connector.discover_s,
             "connect": connector.connect_s,
             "register": register_s,
@@ -255,8 +270,15 @@ class TransferEngine:
         layout: str,
         connector: Connector,
         started_ms: int,
+        on_progress: Callable[[int, int], None] | None,
     ) -> Fetcher:
         transfer = self._settings.transfer
+
+        def progress(done: int, total: int) -> None:
+            self._progress(local, done, total, started_ms)
+            if on_progress is not None:
+                on_progress(done, total)
+
         return Fetcher(
             self._backend.result(),
             Target(local.descriptors, regions, layout, self._device),
@@ -266,7 +288,7 @@ class TransferEngine:
             digest_threads=transfer.digest_threads,
             start=int(self.worker_id, 16) if _is_hex(self.worker_id) else hash(self.worker_id) & 0xFFFF,
             inbox=connector.inbox,
-            on_progress=lambda done, total: self._progress(local, done, total, started_ms),
+            on_progress=progress,
             on_lost=connector.lost,
         )
 

@@ -14,7 +14,7 @@ import pytest
 from mx.config import load_settings
 from mx.core.source import SourceIdentity
 from mx.core.tensors import TensorDescriptor
-from mx.core.transfer import Strategy, TransferState
+from mx.core.transfer import STAGES, Strategy, TransferState
 from mx.testing.clock import FakeClock
 from mx.testing.registry import InProcessRegistry
 from mx.transfer.engine import Failed, Loaded, LocalTensors, Skipped, TransferEngine
@@ -25,7 +25,9 @@ SIZES = [300_000, 64, 0, 1_000_000, 128, 70_000, 500_000]
 SEGMENT = 64 * 1024
 
 
-def tensors(fill: bytes | None, sizes: list[int] = SIZES) -> tuple[LocalTensors, list[ctypes.Array[ctypes.c_char]]]:
+def tensors(
+    fill: bytes | None, sizes: list[int] = SIZES
+) -> tuple[LocalTensors, list[ctypes.Array[ctypes.c_char]]]:
     buffers = [ctypes.create_string_buffer(max(size, 1)) for size in sizes]
     draw = random.Random(5)
     for buffer, size in zip(buffers, sizes, strict=True):
@@ -103,7 +105,7 @@ def test_a_pull_fills_every_tensor_and_says_what_it_did(fleet: Fleet) -> None:
     assert report.strategy is Strategy.PEER
     assert report.bytes_done == sum(SIZES)
     assert [share.worker_id for share in report.sources] == [source.worker_id]
-    assert set(report.stages_s) == {"discover", "connect", "register", "plan", "read", "verify", "finalize"}
+    assert tuple(report.stages_s) == STAGES
     until(lambda: [row.state for row in fleet.registry.transfers.recent(1)] == [TransferState.DONE])
     assert source.bytes_served == sum(SIZES)
 
@@ -226,7 +228,9 @@ def test_a_manifest_that_does_not_fit_is_refused_before_a_byte_moves(
 def test_a_source_with_more_tensors_than_wanted_is_fine(fleet: Fleet) -> None:
     fleet.source()
     local, got = tensors(b"\0")
-    wanted = LocalTensors(tuple(row for row in local.descriptors if row.name not in ("t0", "t5")), local.keepalive)
+    wanted = LocalTensors(
+        tuple(row for row in local.descriptors if row.name not in ("t0", "t5")), local.keepalive
+    )
     outcome = fleet.engine().pull(wanted)
     assert isinstance(outcome, Loaded)
     assert outcome.report.verified

@@ -1,0 +1,47 @@
+# Every target does all its own set-up. Python 3.11 or newer is all that must be there.
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# What a user needs: the server, the CLI and NIXL.
+$(VENV)/.installed: pyproject.toml hatch_build.py scripts/setup.sh
+	scripts/setup.sh $(VENV) nixl
+	@touch $@
+
+# What a developer needs beside it.
+$(VENV)/.developer: $(VENV)/.installed
+	scripts/setup.sh $(VENV) nixl,dev
+	@touch $@
+
+demo: $(VENV)/.installed ## a server and three replicas on this machine: one loads, two pull (ARGS="--size 2GiB")
+	$(BIN)/mx demo $(ARGS)
+
+check: $(VENV)/.developer ## format, lint, types, import contracts, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python protos/generate.py --check
+
+test: check ## everything that needs no vLLM
+	$(BIN)/python -m pytest -m "not vllm" $(ARGS)
+
+protos: $(VENV)/.developer ## write mx/wire/v1 from protos/
+	$(BIN)/python protos/generate.py
+
+format: $(VENV)/.developer ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed ## the benchmarks behind the figures in docs
+	$(BIN)/python benchmarks/pull.py
+	$(BIN)/python benchmarks/control_plane.py
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .venv-vllm .venv-interop .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.PHONY: help demo check test protos format bench clean
