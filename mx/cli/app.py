@@ -125,7 +125,13 @@ def build() -> LazyGroup:
 
 def run(args: Sequence[str], *, invocation: Invocation | None = None) -> int:
     """Run one command line to its end; the exit code. No traceback unless it is asked for."""
-    run_ = invocation or Invocation()
+    try:
+        return _run(args, invocation or Invocation())
+    except typer.Exit as ended:  # the reader left while the failure was told
+        return ended.exit_code
+
+
+def _run(args: Sequence[str], run_: Invocation) -> int:
     out, stdout = run_.out, sys.stdout
     try:
         result = build().main(args=list(args), prog_name="mx", standalone_mode=False, obj=run_)

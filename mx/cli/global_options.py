@@ -51,6 +51,8 @@ def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any
             run.flags["client.timeout_s"] = _seconds(value)
         case "global_max_retries":
             run.flags["client.max_retries"] = value
+        case "global_retry_delay":
+            run.flags["client.retry_delay_s"] = _seconds(value)
         case "global_config":
             run.config_file = value
         case "global_quiet":
@@ -98,6 +100,10 @@ def _declare(
         typer.Option(
             "--max-retries", min=0, metavar="COUNT", help="Retries while the server can't be reached."
         ),
+    ] = None,
+    global_retry_delay: Annotated[
+        str | None,
+        typer.Option("--retry-delay", metavar="DURATION", help="Wait before the first retry; it doubles."),
     ] = None,
     global_config: Annotated[
         Path | None, typer.Option("--config", "-c", metavar="FILE", help="Settings file, YAML or TOML.")

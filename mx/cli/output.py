@@ -10,24 +10,25 @@ import io
 import json
 import math
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import Literal, TextIO
 
 import typer
 
 from mx.cli.exits import ExitCode, Failure
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-# Wide enough for any row: a pipe has no width, and a cut cell is lost to grep.
-_PIPE_WIDTH = 100_000
-_CONTROL = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
+_STYLES = {"bold": "1", "red": "31", "green": "32", "yellow": "33"}
+_GAP = 2  # between two columns of a table
+_ELASTIC_LEAST = 12  # less of a name says nothing
+# C0, DEL and C1; line and paragraph separators; what turns the direction of writing around.
+_CONTROL = dict.fromkeys(
+    (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
+)
 
 
 class Format(StrEnum):
@@ -38,16 +39,17 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table. ``optional`` columns leave, the last first, when the terminal is too narrow."""
+    """A column of a table; what ``optional`` and ``elastic`` ones do on a narrow terminal says ``table``."""
 
     title: str
     justify: Literal["left", "right"] = "left"
     optional: bool = False
+    elastic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Text with a rich style. The style repeats what the text says; it is never the only sign."""
+    """Text with a style of ``_STYLES``. It repeats what the text says and is never the only sign."""
 
     text: str
     style: str = ""
@@ -94,29 +96,27 @@ class Output:
     def table(
         self, columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]], *, wide: bool = False
     ) -> None:
-        """A table without frame. Cut to the terminal unless ``wide``; a pipe gets every character."""
-        console = self._console()
-        fits = wide or not console.is_terminal
+        """A table without frame. Fitted to the terminal unless ``wide``; a pipe gets every character.
+
+        To fit, optional columns leave, the last first, then the elastic column is cut in the middle.
+        What is still too wide is written whole, and the terminal breaks its lines.
+        """
+        cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
+        widths = [
+            max(cell_width(text) for text in (column.title, *(row[index].text for row in cells)))
+            for index, column in enumerate(columns)
+        ]
         shown = list(range(len(columns)))
-        while True:
-            table = _build(columns, rows, shown)
-            needed = console.measure(table, options=console.options.update(max_width=_PIPE_WIDTH)).maximum
-            spare = [index for index in shown if columns[index].optional]
-            if fits or needed <= console.width or not spare:
-                break
-            shown.remove(spare[-1])
-        if fits:
-            console.width = max(needed, 1)
-        with console.capture() as capture:
-            console.print(table)
-        self.write("".join(text.rstrip() + "\n" for text in capture.get().splitlines()))
+        terminal = _is_terminal(self._stdout)
+        if terminal and not wide:
+            shown, limit = _fit(columns, widths, shutil.get_terminal_size().columns)
+            for index in (index for index in shown if columns[index].elastic):
+                widths[index] = min(widths[index], limit)
+        coloured = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        header = [Cell(column.title, "bold") for column in columns]
+        self.write("".join(_line(row, columns, widths, shown, coloured=coloured) for row in (header, *cells)))
         if hidden := [column.title for index, column in enumerate(columns) if index not in shown]:
             self.say(f"columns left out for lack of room: {', '.join(hidden)} (--wide shows them)")
-
-    def _console(self) -> Console:
-        from rich.console import Console
-
-        return Console(file=self._stdout, highlight=False, markup=False, emoji=False)
 
     def say(self, text: str) -> None:
         """Talk: progress, hints, notices. Silent with ``--quiet``."""
@@ -149,7 +149,7 @@ class Output:
     def talk(self, text: str) -> None:
         """Write to stderr, also when quiet: for what can't be left out."""
         try:
-            self._stderr.write(clean(text) + "\n")
+            self._stderr.write(clean_lines(text) + "\n")
             self._stderr.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stderr.fileno())
@@ -177,20 +177,71 @@ def _finite(value: object) -> object:
 
 def clean(text: str) -> str:
     """Without control characters: a model name from a stranger can't move the cursor or set the title."""
-    return text.translate(_CONTROL)
+    return text.replace("\t", " ").replace("\n", " ").translate(_CONTROL)
 
 
-def _build(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]], shown: Sequence[int]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
+def clean_lines(text: str) -> str:
+    """``clean`` for each line of a text that has several."""
+    return "\n".join(clean(line) for line in text.split("\n"))
 
-    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+
+def _is_terminal(stream: TextIO) -> bool:
+    return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+
+
+def cell_width(text: str) -> int:
+    """Columns that a terminal needs; wide characters take two."""
+    if text.isascii() and text.isprintable():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(clean(text))
+
+
+def shorten(text: str, width: int) -> str:
+    """At most ``width`` columns: beginning and end, which is where names differ, around an ellipsis."""
+    text = clean(text)
+    if cell_width(text) <= width:
+        return text
+    from rich.cells import set_cell_size
+
+    tail = (width - 1) // 2
+    end = ""
+    for character in reversed(text):
+        if cell_width(character + end) > tail:
+            break
+        end = character + end
+    return set_cell_size(text, width - 1 - cell_width(end)).rstrip() + "…" + end
+
+
+def _fit(columns: Sequence[Column], widths: Sequence[int], room: int) -> tuple[list[int], int]:
+    """Which columns stay, and how many terminal columns the elastic one gets."""
+    shown = list(range(len(columns)))
+
+    def needed() -> int:
+        return sum(widths[index] for index in shown) + _GAP * (len(shown) - 1)
+
+    while needed() > room and (spare := [index for index in shown if columns[index].optional]):
+        shown.remove(spare[-1])
+    elastic = [widths[index] for index in shown if columns[index].elastic]
+    natural = max(elastic, default=0)
+    return shown, min(natural, max(_ELASTIC_LEAST, natural - max(0, needed() - room)))
+
+
+def _line(
+    row: Sequence[Cell],
+    columns: Sequence[Column],
+    widths: Sequence[int],
+    shown: Sequence[int],
+    *,
+    coloured: bool,
+) -> str:
+    """One row, padded by hand: a table library takes seconds for ten thousand of them."""
+    parts = []
     for index in shown:
-        column = columns[index]
-        table.add_column(column.title, justify=column.justify, no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
-        table.add_row(
-            *(Text(clean(cells[index].text).replace("\n", " "), style=cells[index].style) for index in shown)
-        )
-    return table
+        text = shorten(row[index].text, widths[index])
+        blank = " " * (widths[index] - cell_width(text))
+        code = _STYLES.get(row[index].style, "") if coloured else ""
+        styled = f"\x1b[{code}m{text}\x1b[0m" if code else text
+        parts.append(blank + styled if columns[index].justify == "right" else styled + blank)
+    return (" " * _GAP).join(parts).rstrip() + "\n"

@@ -114,12 +114,15 @@ def list_(
     rows = sorted(_aged(found, run), key=lambda row: (row[0].source_id, row[0].worker_id, row[0].worker_rank))
     rows = filters.arrange(filters.select(rows, conditions or (), fields), sort, fields)
     shown = rows[:limit] if limit else rows
+    narrowed = bool(conditions) or query != SourceFilter()
     document = {"sources": [row_document(row, age) for row, age in shown]}
-    run.out.emit(document, human=lambda: _print_rows(run, shown, total=len(rows), wide=wide))
+    run.out.emit(
+        document, human=lambda: _print_rows(run, shown, total=len(rows), wide=wide, narrowed=narrowed)
+    )
 
 
 _COLUMNS = (
-    Column("MODEL"),
+    Column("MODEL", elastic=True),
     Column("SOURCE"),
     Column("WORKER"),
     Column("RANK", justify="right"),
@@ -131,11 +134,10 @@ _COLUMNS = (
 )
 
 
-def _print_rows(run: Invocation, rows: list[Row], *, total: int, wide: bool) -> None:
+def _print_rows(run: Invocation, rows: list[Row], *, total: int, wide: bool, narrowed: bool) -> None:
     if not rows:
-        run.out.say(
-            "no source matches; a worker started with `--load-format mx` appears here once it has loaded"
-        )
+        hint = "a worker started with `--load-format mx` appears here once it has loaded"
+        run.out.say("no source matches the conditions" if narrowed else f"no sources; {hint}")
         return
     cells = [
         (
@@ -168,7 +170,7 @@ def show(
 ) -> None:
     """Show a source: its identity, and each worker's full record.
 
-    JSON: {source_id, model_name, identity, workers: [{worker_id, worker_rank, status, ..., record, peer, pod}]}.
+    JSON: {source_id, model_name, identity, workers: [{worker_id, status, ..., record, peer, pod}]}.
     """
     run = invocation_of(ctx)
     detail = with_client(ctx, lambda client: _read(client, source_id, worker, run))

@@ -153,7 +153,7 @@ def describe(out: Output, detail: SourceDetail) -> None:
     for row, age_s in detail.rows:
         out.line()
         out.line(f"worker {row.worker_id}  rank {row.worker_rank}  {status_name(row.status)}")
-        out.fields(_worker_pairs(row, age_s, detail.entries.get(row.key)), indent=2)
+        out.fields(_worker_pairs(row, age_s, detail), indent=2)
 
 
 def _identity_pairs(identity: SourceIdentity) -> list[tuple[str, str]]:
@@ -173,7 +173,8 @@ def _identity_pairs(identity: SourceIdentity) -> list[tuple[str, str]]:
     ]
 
 
-def _worker_pairs(row: SourceSummary, age_s: float, entry: SourceEntry | None) -> list[tuple[str, str]]:
+def _worker_pairs(row: SourceSummary, age_s: float, detail: SourceDetail) -> list[tuple[str, str]]:
+    entry = detail.entries.get(row.key)
     pairs = [
         ("heartbeat", f"{format_age(age_s)} ago"),
         ("load", "" if row.source_load is None else f"{row.source_load:.2f}"),
@@ -184,7 +185,9 @@ def _worker_pairs(row: SourceSummary, age_s: float, entry: SourceEntry | None) -
     ]
     peer = entry.peer if entry is not None and entry.peer is not None else row.peer
     if entry is None:
-        pairs.append(("record", "gone while it was read"))
+        # The wire addresses a full record by source and worker; of several ranks it gives one.
+        another = any(key.worker_id == row.worker_id for key in detail.entries)
+        pairs.append(("record", "not given for this rank" if another else "gone while it was read"))
     else:
         pairs += _record_pairs(entry)
     if peer is not None:

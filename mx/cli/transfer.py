@@ -121,7 +121,7 @@ def report_document(report: TransferReport) -> dict[str, object]:
 
 _COLUMNS = (
     Column("ID"),
-    Column("MODEL"),
+    Column("MODEL", elastic=True),
     Column("WORKER"),
     Column("RANK", justify="right"),
     Column("STATE"),

@@ -258,7 +258,7 @@ def test_a_corrupt_database_is_left_alone(tmp_path: Path) -> None:
     database = tmp_path / "models.db"
     database.write_bytes(b"no database at all" * 100)
     ran = mx(tmp_path, "server", "start", "--host", "127.0.0.1", "-p", str(free_port()), "-f", "json")
-    assert ran.returncode == 7
+    assert ran.returncode == 1
     assert str(database) in json.loads(ran.stdout)["error"]
     assert "Traceback" not in ran.stderr
     assert database.read_bytes() == b"no database at all" * 100
@@ -304,7 +304,15 @@ def test_ctrl_c_is_130_and_quiet(tmp_path: Path) -> None:
     assert json.loads(out)["code"] == "cancelled"
 
 
-@pytest.mark.parametrize("args", [["config", "show"], ["config", "show", "-f", "json"], ["--help"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["config", "show"],
+        ["config", "show", "-f", "json"],
+        ["--help"],
+        ["source", "show", "x", "-e", "localhost:1", "-f", "json", "-q"],
+    ],
+)
 def test_a_reader_that_goes_away(tmp_path: Path, args: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -319,7 +327,7 @@ def test_a_reader_that_goes_away(tmp_path: Path, args: list[str]) -> None:
         check=False,
     )
     os.close(writing)
-    assert ran.stderr == ""
+    assert [line for line in ran.stderr.splitlines() if not line.startswith(("error: ", "hint: "))] == []
     assert ran.returncode == 141
 
 

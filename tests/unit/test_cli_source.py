@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cli_runner import Bench
 
+from mx.cli.output import Cell, Column, Output
 from mx.client.embedded import EmbeddedClient
 from mx.core.source import (
     ArtifactSource,
@@ -162,14 +165,42 @@ def test_list_on_a_narrow_terminal_leaves_columns_out(bench: Bench, monkeypatch:
     assert "ENDPOINT" in bench.mx("source", "list", "--wide").out
     monkeypatch.setenv("NO_COLOR", "1")
     plain = bench.mx("source", "list").out
-    assert "\x1b[3" not in plain, "no colour"
+    assert "\x1b" not in plain
+
+
+def test_list_on_a_terminal_cuts_the_model_and_nothing_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = bench.publish(
+        entry("w5", identity=replace(IDENTITY, model_name="organisation/" + "m" * 60 + "-tail"))
+    )
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    for columns in ("80", "70"):
+        monkeypatch.setenv("COLUMNS", columns)
+        lines = bench.mx("source", "list").out.splitlines()
+        assert all(len(line) <= int(columns) for line in lines)
+        cut = next(line for line in lines if "…" in line)
+        assert cut.startswith("organ")
+        assert "-tail" in cut
+        assert found in cut
+    monkeypatch.setenv("COLUMNS", "20")
+    assert found in bench.mx("source", "list").out, "what can't fit is whole"
+
+
+def test_a_table_of_ten_thousand_rows_takes_no_time(bench: Bench) -> None:
+    out = Output(stdout=io.StringIO())
+    rows = [[f"model-{index}", Cell("ready", "green"), str(index)] for index in range(10_000)]
+    begin = time.process_time()
+    out.table([Column("A", elastic=True), Column("B"), Column("C", justify="right", optional=True)], rows)
+    assert time.process_time() - begin < 1.0
 
 
 def test_list_shows_no_control_characters(bench: Bench) -> None:
-    evil = "good\x1b]0;title\x07\x1b[2J\u009b31mbad\nnext"
+    evil = "good\x1b]0;title\x07\x1b[2J\u009b31mbad\nnext\u2028line\u202eturned"
     bench.publish(entry("w9", identity=replace(IDENTITY, model_name=evil)))
     human = bench.mx("source", "list").out
-    assert not set(human) & {"\x1b", "\x07", "\u009b"}
+    assert not set(human) & {"\x1b", "\x07", "\u009b", "\u2028", "\u202e"}
     assert len(human.splitlines()) == 6
     assert evil in [row["model_name"] for row in bench.mx("source", "list", "-f", "json").json["sources"]]
     assert "\x1b" not in bench.mx("source", "show", evil).out
