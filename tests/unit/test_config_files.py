@@ -190,7 +190,7 @@ def test_a_file_that_is_not_there_or_not_readable(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="can't be read: Is a directory"):
         load_settings(config_file=tmp_path, environ={}, cwd=tmp_path)
     (tmp_path / "model-express.yaml").symlink_to(tmp_path / "gone")
-    with pytest.raises(SettingsError, match="model-express.yaml does not exist"):
+    with pytest.raises(SettingsError, match=r"model-express\.yaml does not exist"):
         load_settings(environ={}, cwd=tmp_path)
 
 

@@ -313,8 +313,8 @@ def test_published_defaults(scope: Scope, tmp_path: Path) -> None:
             assert not settings.explicit(path)
 
 
-def _samples(kind: Kind) -> tuple[object, object, object]:  # noqa: PLR0911
-    """Three values for a file, the environment and a flag; each differs from the one before and the first from defaults."""
+def _samples(kind: Kind) -> tuple[object, object, object]:
+    """For a file, the environment and a flag; each differs from the one before."""
     match kind:
         case Maybe():
             return _samples(kind.kind)
