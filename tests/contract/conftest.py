@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("mx.testing.store_contract")
+pytest.register_assert_rewrite("mx.testing.store_contract", "mx.testing.store_life")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mx.store.sqlite import SqliteSourceStore
-from mx.testing.store_contract import SourceStoreContract, stateful_test
+from mx.testing.store_contract import SourceStoreContract
+from mx.testing.store_life import stateful_test
 
 
 class TestSqliteSourceStore(SourceStoreContract):
