@@ -62,9 +62,23 @@ SERVICE_NAMES = (
     HEALTH_V1_NAME,
 )
 # Answered while draining: who asks wants to know just that.
-_PROBES = frozenset({"GetHealth", "Check", "Watch", "List", "GetServerStatus"})
+_PROBES = frozenset(
+    {
+        f"/{health.HealthService_NAME}/GetHealth",
+        f"/{HEALTH_V1_NAME}/Check",
+        f"/{HEALTH_V1_NAME}/Watch",
+        f"/{HEALTH_V1_NAME}/List",
+        f"/{admin.AdminService_NAME}/GetServerStatus",
+    }
+)
 # Successes worth a line at INFO; heartbeats and listings are too many.
-_NOTED = frozenset({"PublishMetadata", "AnnouncePeer", "WithdrawSource"})
+_NOTED = frozenset(
+    {
+        f"/{p2p.P2pService_NAME}/PublishMetadata",
+        f"/{admin.AdminService_NAME}/AnnouncePeer",
+        f"/{admin.AdminService_NAME}/WithdrawSource",
+    }
+)
 # For answers on their way when everything else has been waited for.
 _LAST_WORDS_S = 0.25
 # How long an orderly end may take after a second signal.
@@ -87,15 +101,14 @@ class RunningServer:
         ``force`` ends the waiting early.
         """
         self.readiness.drain()
-        finished = True
         waiting = asyncio.ensure_future(self.traffic.wait_idle())
         forced = asyncio.ensure_future((force or asyncio.Event()).wait())
         try:
             await asyncio.wait({waiting, forced}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
-            finished = waiting.done()
         finally:
             waiting.cancel()
             forced.cancel()
+        finished = self.traffic.in_flight == 0
         await self._server.stop(_LAST_WORDS_S if finished else None)
         return finished
 

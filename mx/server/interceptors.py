@@ -78,8 +78,8 @@ class Traffic:
 class Guard(_GenericHandler):
     """One service's handler, guarded.
 
-    ``open_while_draining`` names methods that are answered to the end and aren't counted;
-    ``noted`` those whose success is worth a line at INFO instead of DEBUG.
+    ``open_while_draining`` are methods (/package.Service/Method) that are answered to the end and
+    aren't counted; ``noted`` those whose success is worth a line at INFO instead of DEBUG.
     """
 
     def __init__(
@@ -133,8 +133,9 @@ class Guard(_GenericHandler):
                 except TimeoutError as error:
                     if not bound.expired():
                         raise
-                    name = method.rpartition("/")[2]
-                    raise DeadlineError(f"{name} took longer than {self._unary_limit_s:g} s") from error
+                    raise DeadlineError(
+                        f"{_name(method)} took longer than {self._unary_limit_s:g} s"
+                    ) from error
 
         return call
 
@@ -150,7 +151,6 @@ class Guard(_GenericHandler):
 
     @asynccontextmanager
     async def _guarded(self, method: str, context: Context) -> AsyncIterator[None]:
-        name = method.rpartition("/")[2]
         call_id = _request_id(context)
         context.set_trailing_metadata(((REQUEST_ID_KEY, call_id),))
         begin_s = time.monotonic()
@@ -159,7 +159,7 @@ class Guard(_GenericHandler):
         entered = False
         with log_context(request_id=call_id):
             try:
-                if name not in self._open:
+                if method not in self._open:
                     self._traffic.enter()
                     entered = True
                 yield
@@ -173,7 +173,7 @@ class Guard(_GenericHandler):
                 log.exception("defect", method=method)
                 code = grpc.StatusCode.INTERNAL.name
                 failure = InternalError(
-                    f"defect in mx while answering {name}, request id {call_id}",
+                    f"defect in mx while answering {_name(method)}, request id {call_id}",
                     remedy="the server's log has the details; please report it",
                 )
             finally:
@@ -190,7 +190,7 @@ class Guard(_GenericHandler):
     def _tell(
         self, method: str, context: Context, code: str, failure: MxError | None, seconds: float
     ) -> None:
-        if failure is None and method.rpartition("/")[2] not in self._noted:
+        if failure is None and method not in self._noted:
             write, level = log.debug, "debug"
         elif failure is None:
             write, level = log.info, "info"
@@ -209,12 +209,16 @@ class Guard(_GenericHandler):
         write("call", **fields)
 
 
+def _name(method: str) -> str:
+    return method.rpartition("/")[2]
+
+
 def _parsed(method: str, parse: Callable[[bytes], Any], data: bytes) -> Any:
     try:
         return parse(data)
     except (DecodeError, ValueError) as error:
         raise InvalidArgumentError(
-            f"{method.rpartition('/')[2]}: the {len(data)} bytes received are not a request",
+            f"{_name(method)}: the {len(data)} bytes received are not a request",
             remedy="check that client and server speak the same protocol",
         ) from error
 

@@ -47,7 +47,7 @@ class Readiness:
         await self._changed.wait()
 
     async def check(self) -> None:
-        """Ask the store once; never raises MxError."""
+        """Ask the store once. Never fails: a defect in a store counts as an outage too."""
         begin_s = time.monotonic()
         was_ok = self.store_ok
         try:
@@ -59,6 +59,9 @@ class Readiness:
             if was_ok:
                 text = str(error) or f"no answer within {CHECK_LIMIT_S:g} s"
                 log.error("store unreachable", error=text)
+        except Exception:  # whoever watches must outlive what they watch
+            self.store_ok = False
+            log.exception("defect while checking the store")
         self.store_latency_ms = (time.monotonic() - begin_s) * 1000
         if self.store_ok and not was_ok:
             log.info("store reachable again", latency_ms=round(self.store_latency_ms, 2))

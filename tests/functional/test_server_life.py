@@ -147,6 +147,21 @@ async def test_an_outage_of_the_store_shows_everywhere_and_passes(mx: Running) -
     watch.cancel()
 
 
+class BrokenCheck(MemorySourceStore):
+    """A store with a defect in its check."""
+
+    async def check(self) -> None:
+        raise ZeroDivisionError
+
+
+async def test_a_defect_in_the_check_is_not_ready_and_no_end(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(BrokenCheck()) as mx:
+        reply = await health.HealthServiceAsyncStub(mx.channel).GetHealth(health.HealthRequest())
+        assert reply.status == "store unreachable"
+        assert (await mx.p2p.PublishMetadata(PUBLISH)).success
+    assert "ZeroDivisionError" in caplog.text
+
+
 # ---- what every call goes through ------------------------------------------------------------
 
 
