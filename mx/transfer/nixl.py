@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from mx.core.tensors import HOST_DEVICE, Extents, Region
-from mx.errors import InternalError, InvalidArgumentError, MxError, UnavailableError
+from mx.errors import InternalError, InvalidArgumentError, MxError, PreconditionError, UnavailableError
 from mx.ports import ReadState
 
 T = TypeVar("T")
@@ -112,6 +112,11 @@ class NixlBackend:
         return name
 
     def connect_endpoint(self, agent_name: str, host: str, port: int, *, deadline_s: float) -> None:
+        if not self._listen_port:
+            raise PreconditionError(
+                f"agent {agent_name} can only be asked by an agent with a listen thread of its own",
+                remedy="set transfer.listen to true",
+            )
         # NIXL itself would neither resolve a name nor report a refused port: ask first.
         end = time.monotonic() + deadline_s
         address = reachable_ipv4(host, port, timeout_s=deadline_s)

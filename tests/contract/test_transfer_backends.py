@@ -16,7 +16,7 @@ from itertools import count
 
 import pytest
 
-from mx.errors import UnavailableError
+from mx.errors import PreconditionError, UnavailableError
 from mx.ports import TransferBackend
 from mx.testing.transfer_contract import TransferBackendContract, buffer, extents, read, region
 from mx.transfer.memory import MemoryBackend, MemoryFabric
@@ -45,7 +45,7 @@ class TestNixl(TransferBackendContract):
         source.close()
 
     def test_a_published_peer_is_found_through_its_listen_thread(self) -> None:
-        source, target = agent(listen_port=free_port()), agent()
+        source, target = agent(listen_port=free_port()), agent(listen_port=free_port())
         theirs, mine = buffer(b"abc"), buffer(b"-")
         source.register([region(theirs)])
         target.register([region(mine)])
@@ -56,7 +56,7 @@ class TestNixl(TransferBackendContract):
         target.close()
 
     def test_a_refused_endpoint_is_an_error_at_once(self) -> None:
-        target = agent()
+        target = agent(listen_port=free_port())
         started = time.monotonic()
         with pytest.raises(UnavailableError, match="can't be reached"):
             target.connect_endpoint("nobody", "127.0.0.1", free_port(), deadline_s=10)
@@ -66,7 +66,7 @@ class TestNixl(TransferBackendContract):
         target.close()
 
     def test_an_endpoint_that_never_answers_ends_at_its_deadline(self) -> None:
-        target = agent()
+        target = agent(listen_port=free_port())
         with socket.create_server(("127.0.0.1", 0)) as deaf:
             with pytest.raises(UnavailableError, match="sent no metadata"):
                 target.connect_endpoint("nobody", "127.0.0.1", deaf.getsockname()[1], deadline_s=1)
@@ -75,6 +75,12 @@ class TestNixl(TransferBackendContract):
     def test_a_listen_port_in_use_is_an_error(self) -> None:
         with socket.create_server(("", 0)) as taken, pytest.raises(UnavailableError, match="create agent"):
             agent(listen_port=taken.getsockname()[1])
+
+    def test_without_a_listen_thread_it_says_what_to_set(self) -> None:
+        target = agent()
+        with pytest.raises(PreconditionError, match="listen thread"):
+            target.connect_endpoint("nobody", "127.0.0.1", free_port(), deadline_s=1)
+        target.close()
 
     def test_a_source_that_is_killed_fails_reads_and_raises(self) -> None:
         with Source() as source:
