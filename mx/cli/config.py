@@ -165,7 +165,7 @@ def _write(target: Path, text: str, *, overwrite: bool) -> None:
             (f"{target} exists",), remedy="--overwrite replaces it, --output writes elsewhere"
         )
     try:
-        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+        mode = target.stat().st_mode & 0o777 if target.exists() else _new_mode(text)
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
@@ -179,9 +179,14 @@ def _write(target: Path, text: str, *, overwrite: bool) -> None:
         raise SettingsError((f"{target} can't be written: {error.strerror or error}",)) from None
 
 
-def _umask() -> int:
+def _new_mode(text: str) -> int:
+    """As the shell would make it, but for the owner alone where a migrated password is inside."""
     import os
 
+    from mx.core.redact import redact_text
+
+    if redact_text(text) != text:
+        return 0o600
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    return 0o666 & ~mask

@@ -8,7 +8,6 @@ TOML/YAML/JSON value. ``allowed`` is the sentence that an error ends with.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import math
 import re
@@ -16,11 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import SplitResult, urlsplit
 
 from mx.core.units import format_duration, format_size_exact, parse_duration, parse_size
 
-type_names = {
+_TYPE_NAMES = {
     "str": "text",
     "int": "a number",
     "float": "a number",
@@ -58,10 +56,11 @@ def describe(raw: object) -> str:
     """The sort of a value in words that a YAML author uses."""
     if raw is None:
         return "nothing (null)"
-    return type_names.get(type(raw).__name__, type(raw).__name__)
+    return _TYPE_NAMES.get(type(raw).__name__, type(raw).__name__)
 
 
-def _text(raw: object) -> str:
+def as_text(raw: object) -> str:
+    """Text without spaces at its ends. Raises ValueError for what is no text."""
     if isinstance(raw, str):
         return raw.strip()
     if isinstance(raw, Path):
@@ -78,7 +77,7 @@ class Text:
     pattern: str = ""
 
     def parse(self, raw: object, place: Place) -> str:
-        text = _text(raw)
+        text = as_text(raw)
         if not text and not self.empty:
             raise ValueError("is empty")
         if text and self.pattern and not re.fullmatch(self.pattern, text):
@@ -89,11 +88,6 @@ class Text:
 
     def render(self, value: object) -> object:
         return str(value)
-
-
-@dataclass(frozen=True, slots=True)
-class UrlText(Text):
-    """A URL of another program, read as it is; it may hold a password, so it is masked where it shows."""
 
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -250,7 +244,7 @@ class Choice:
         return ", ".join(self.words) + extra
 
     def parse(self, raw: object, place: Place) -> str:
-        text = _text(raw).lower()
+        text = as_text(raw).lower()
         for word in self.words:
             if text == word.lower():
                 return word
@@ -269,7 +263,7 @@ class PathText:
     allowed: str = "a path"
 
     def parse(self, raw: object, place: Place) -> Path:
-        text = _text(raw)
+        text = as_text(raw)
         if not text:
             raise ValueError("is empty")
         if "\0" in text:
@@ -306,112 +300,6 @@ class Maybe:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
-    """An address to listen on: a name, IPv4, or IPv6 with or without brackets."""
-
-    allowed: str = "a host name, an IPv4 or an IPv6 address, without a port"
-
-    def parse(self, raw: object, place: Place) -> str:
-        text = _text(raw)
-        bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-        if ":" in bare:
-            try:
-                return str(ipaddress.IPv6Address(bare))
-            except ValueError:
-                raise ValueError("is no address; a port has its own setting") from None
-        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})", bare, re.ASCII):
-            raise ValueError("is no host name or address")
-        return bare
-
-    def render(self, value: object) -> object:
-        return str(value)
-
-
-DEFAULT_PORT = 8001
-
-
-def _split_url(text: str) -> SplitResult:
-    try:
-        parts = urlsplit(text)
-        _ = parts.port  # raises for a port that is no number or out of range
-    except ValueError:
-        raise ValueError("is no address: its host or port is wrong") from None
-    if not parts.hostname or re.search(r"\s", text):
-        raise ValueError("is no address: it has no host")
-    if parts.netloc.endswith(":"):
-        raise ValueError("is no address: it has no port after the colon")
-    if "@" in parts.netloc:
-        raise ValueError("holds a user name or password; credentials don't belong in an address")
-    return parts
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A server's URL. Without a scheme ``http://`` is assumed; a bare host also gets the default port."""
-
-    allowed: str = "host:port or http(s)://host:port"
-
-    def parse(self, raw: object, place: Place) -> str:
-        text = _text(raw)
-        bare = "://" not in text
-        parts = _split_url(f"http://{text}" if bare else text)
-        if parts.scheme not in ("http", "https"):
-            raise ValueError(f"has the scheme {parts.scheme!r}")
-        if parts.query or parts.fragment:
-            raise ValueError("is no server address: it has a query or a fragment")
-        port = f":{DEFAULT_PORT}" if bare and parts.port is None else ""
-        return f"{parts.scheme}://{parts.netloc}{port}{parts.path.rstrip('/')}"
-
-    def render(self, value: object) -> object:
-        return str(value)
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """``host:port`` for gRPC; ``http://`` in front is dropped, ``https://`` kept (TLS)."""
-
-    allowed: str = "host:port"
-
-    def parse(self, raw: object, place: Place) -> str:
-        endpoint = Endpoint().parse(raw, place)
-        if endpoint.count("/") > 2:
-            raise ValueError("is no server address: it has a path")
-        if endpoint.startswith("https://"):
-            return endpoint
-        address = endpoint.removeprefix("http://")
-        has_port = re.search(r":[0-9]+$", address) is not None and not address.endswith("]")
-        return address if has_port else f"{address}:{DEFAULT_PORT}"
-
-    def render(self, value: object) -> object:
-        return str(value)
-
-
-@dataclass(frozen=True, slots=True)
-class RedisUrl:
-    """Where Redis is. May hold a password, so its text is never repeated in an error."""
-
-    allowed: str = "redis://[user:password@]host:port[/db], rediss://… or unix:///path"
-
-    def parse(self, raw: object, place: Place) -> str:
-        text = _text(raw)
-        try:
-            parts = urlsplit(text)
-            _ = parts.port
-        except ValueError:
-            raise ValueError("has a host or port that is wrong") from None
-        if parts.scheme == "unix" and parts.path:
-            return text
-        if parts.scheme not in ("redis", "rediss"):
-            raise ValueError("has a scheme that Redis does not know")
-        if not parts.hostname:
-            raise ValueError("has no host")
-        return text
-
-    def render(self, value: object) -> object:
-        return str(value)
-
-
-@dataclass(frozen=True, slots=True)
 class Words:
     """A list of words: a list in a file, commas in the environment."""
 
@@ -427,7 +315,7 @@ class Words:
             raise ValueError("is not a list")
         words: list[str] = []
         for part in parts:
-            word = _text(part)
+            word = as_text(part)
             word = word.lower() if self.lower else word
             if word and word not in words:
                 words.append(word)
@@ -502,7 +390,7 @@ class ServiceAccounts:
         elif isinstance(part, Mapping):
             if set(part) != {"namespace", "service_account"}:
                 raise ValueError(f"has an entry with the members {', '.join(map(str, part)) or 'none'}")
-            namespace, name = _text(part["namespace"]), _text(part["service_account"])
+            namespace, name = as_text(part["namespace"]), as_text(part["service_account"])
         else:
             raise ValueError(f"has an entry that is {describe(part)}")
         if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", namespace) or not re.fullmatch(

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mx.config import foreign
+from mx.config.addresses import UrlText
 from mx.config.defaults import Defaults
 from mx.config.files import SettingsFile
-from mx.config.kinds import Place, UrlText, describe
+from mx.config.kinds import Place, describe
 from mx.config.options import DEFAULT, ENV_PREFIX, FLAG, Option, Origin, Scope
 from mx.config.tree import BY_KEY, TABLE
 from mx.core.redact import MASK, is_secret_name, redact_text

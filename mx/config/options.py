@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_type_hints
 
-from mx.config.kinds import Kind, UrlText
+from mx.config.addresses import UrlText
+from mx.config.kinds import Kind
 
 Scope = Literal["server", "client", "worker"]
 SCOPES: tuple[Scope, ...] = ("server", "client", "worker")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
-from mx.config.kinds import ServiceAccount, UrlText
+from mx.config.addresses import UrlText
+from mx.config.kinds import ServiceAccount
 from mx.config.options import Option, Origin
 from mx.config.tree import TABLE, Settings
 from mx.core.redact import MASK, redact_text

@@ -12,24 +12,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mx.config.addresses import Address, Endpoint, Host, RedisUrl, UrlText
 from mx.config.kinds import (
-    Address,
     Choice,
     Duration,
-    Endpoint,
     Flag,
-    Host,
     Integer,
     Maybe,
     Number,
     PathText,
-    RedisUrl,
     ServiceAccount,
     ServiceAccounts,
     Size,
     StringMap,
     Text,
-    UrlText,
     Words,
 )
 from mx.config.options import DEFAULT, Option, Origin, Scope, collect, option, section

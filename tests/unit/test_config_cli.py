@@ -58,6 +58,14 @@ def test_dry_run_writes_nothing_and_hides_secrets(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["old.yaml"]
 
 
+def test_a_migrated_password_is_kept_for_the_owner_alone(tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text("redis: {url: 'redis://:geheim@h'}\n")
+    assert mx("config", "generate", "-i", "old.yaml", cwd=tmp_path).returncode == 0
+    made = tmp_path / "model-express.yaml"
+    assert "redis://:geheim@h" in made.read_text()
+    assert made.stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

@@ -9,22 +9,19 @@ from typing import Any
 import pytest
 
 from mx.config import Origin, ServiceAccount, load_settings
+from mx.config.addresses import Address, Endpoint, Host, RedisUrl
 from mx.config.defaults import read_defaults
 from mx.config.docs import render
 from mx.config.kinds import (
-    Address,
     Choice,
     Duration,
-    Endpoint,
     Flag,
-    Host,
     Integer,
     Kind,
     Maybe,
     Number,
     PathText,
     Place,
-    RedisUrl,
     ServiceAccounts,
     Size,
     StringMap,
