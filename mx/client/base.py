@@ -74,7 +74,7 @@ class Client(Protocol):
         worker_id: str,
         pod: PodReference = PodReference(),
     ) -> str:
-        """Advertise a worker; the source id. Raises InvalidArgumentError with the server's in-band message."""
+        """Advertise a worker; the source id. InvalidArgumentError carries the server's in-band message."""
         ...
 
     async def announce(self, key: WorkerKey, peer: PeerRecord) -> bool:

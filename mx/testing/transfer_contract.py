@@ -57,11 +57,11 @@ class TransferBackendContract:
         peer = target.connect(source.local_metadata())
         assert peer == source.agent_name
         read(target, peer, extents([(mine, 100, theirs, 7, 1000), (mine, 5000, theirs, 20_000, 3)]))
-        assert mine[100:1100] == theirs[7:1007]
-        assert mine[5000:5003] == theirs[20_000:20_003]
-        assert mine[:100] == b"-" * 100
-        assert mine[1100:5000] == b"-" * 3900
-        assert mine[5003:] == b"-" * (SIZE - 5003)
+        assert mine.raw[100:1100] == theirs.raw[7:1007]
+        assert mine.raw[5000:5003] == theirs.raw[20_000:20_003]
+        assert mine.raw[:100] == b"-" * 100
+        assert mine.raw[1100:5000] == b"-" * 3900
+        assert mine.raw[5003:] == b"-" * (SIZE - 5003)
 
     def test_a_range_that_is_not_registered_here_is_refused(
         self, pair: tuple[TransferBackend, TransferBackend]

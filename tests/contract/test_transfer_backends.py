@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -67,9 +68,11 @@ class TestNixl(TransferBackendContract):
 
     def test_an_endpoint_that_never_answers_ends_at_its_deadline(self) -> None:
         target = agent(listen_port=free_port())
-        with socket.create_server(("127.0.0.1", 0)) as deaf:
-            with pytest.raises(UnavailableError, match="sent no metadata"):
-                target.connect_endpoint("nobody", "127.0.0.1", deaf.getsockname()[1], deadline_s=1)
+        with (
+            socket.create_server(("127.0.0.1", 0)) as deaf,
+            pytest.raises(UnavailableError, match="sent no metadata"),
+        ):
+            target.connect_endpoint("nobody", "127.0.0.1", deaf.getsockname()[1], deadline_s=1)
         target.close()
 
     def test_a_listen_port_in_use_is_an_error(self) -> None:
@@ -142,11 +145,11 @@ class Source:
         self.blob = bytes.fromhex(blob)
         return self
 
-    def extents(self, into: ctypes.Array[ctypes.c_char]):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def extents(self, into: ctypes.Array[ctypes.c_char]):  # type: ignore[no-untyped-def]
         return extents([(into, 0, self._memory, 0, 1000)])
 
     def cpu_s(self) -> float:
-        fields = open(f"/proc/{self.process.pid}/stat").read().rpartition(")")[2].split()
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def __exit__(self, *_: object) -> None:
