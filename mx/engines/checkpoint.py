@@ -49,7 +49,7 @@ def name_of(model: str) -> CheckpointName:
     parts = path.absolute().parts
     if len(parts) >= 3 and parts[-2] == "snapshots" and parts[-3].startswith("models--"):
         commit = parts[-1] if _COMMIT.fullmatch(parts[-1]) else ""
-        return CheckpointName(parts[-3].removeprefix("models--").replace("--", "/"), commit)
+        return CheckpointName(parts[-3].removeprefix("models--").replace("--", "/", 1), commit)
     return CheckpointName(path.absolute().name or model, "")
 
 

@@ -90,16 +90,26 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) ->
     return time.monotonic() - started
 
 
-def run_script(name: str, *arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """A script of this folder in a process of its own, in vLLM's environment."""
+def once_command(model: Path, extra: str = "{}") -> list[str]:
+    """``vllm_once.py`` for this model."""
+    return [sys.executable, str(Path(__file__).with_name("vllm_once.py")), str(model), extra]
+
+
+def once_environment(environment: dict[str, str]) -> dict[str, str]:
+    """Ours without any setting of mx, vLLM in one process, and ``environment``."""
     from mx.engines.vllm.replica import QUIET_ENVIRONMENT
 
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("MX_", "MODEL_EXPRESS_"))}
+    return {**clean, **QUIET_ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **environment}
+
+
+def once(model: Path, extra: str = "{}", *, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Load ``model`` in a process of its own and let it answer."""
     return subprocess.run(
-        [sys.executable, str(Path(__file__).with_name(name)), *arguments],
+        once_command(model, extra),
         capture_output=True,
         text=True,
         timeout=READY_S,
         check=False,
-        env={**clean, **QUIET_ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **environment},
+        env=once_environment(environment),
     )
