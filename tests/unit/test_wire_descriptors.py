@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from google.protobuf import descriptor_pool
@@ -24,23 +22,15 @@ PUBLISHED = {
 }
 
 
-def _generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mx_protos_generate", ROOT / "protos" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_checked_in_modules_agree_with_the_protos() -> None:
-    pytest.importorskip("grpc_tools")
-    texts = _generator().generate()
-    assert len(texts) == 12
-    for name, text in texts.items():
-        assert (ROOT / "mx" / "wire" / "v1" / name).read_text() == text, (
-            f"{name}: run python protos/generate.py"
-        )
+    """In a process of its own: grpc_tools and NIXL bring clashing copies of libprotobuf."""
+    check = subprocess.run(
+        [sys.executable, str(ROOT / "protos" / "generate.py"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert check.returncode == 0, f"{check.stdout}{check.stderr}"
 
 
 def test_published_descriptors_are_byte_identical() -> None:
