@@ -90,9 +90,9 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) ->
     return time.monotonic() - started
 
 
-def once_command(model: Path, extra: str = "{}") -> list[str]:
+def once_command(model: Path, extra: str = "{}", *flags: str) -> list[str]:
     """``vllm_once.py`` for this model."""
-    return [sys.executable, str(Path(__file__).with_name("vllm_once.py")), str(model), extra]
+    return [sys.executable, str(Path(__file__).with_name("vllm_once.py")), str(model), extra, *flags]
 
 
 def once_environment(environment: dict[str, str]) -> dict[str, str]:
@@ -103,10 +103,12 @@ def once_environment(environment: dict[str, str]) -> dict[str, str]:
     return {**clean, **QUIET_ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **environment}
 
 
-def once(model: Path, extra: str = "{}", *, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def once(
+    model: Path, extra: str = "{}", *flags: str, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
     """Load ``model`` in a process of its own and let it answer."""
     return subprocess.run(
-        once_command(model, extra),
+        once_command(model, extra, *flags),
         capture_output=True,
         text=True,
         timeout=READY_S,

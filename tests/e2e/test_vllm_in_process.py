@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,39 +51,61 @@ def test_with_a_dead_server_the_disk_serves_and_the_line_names_it(tiny_model: Pa
     assert address in loaded(done)
 
 
-def test_a_source_whose_memory_changed_is_not_believed(server: Server, model: Path) -> None:
-    """One flipped byte after the digests: found, the model is built again, the disk serves, same answer."""
-    environment = {"MODEL_EXPRESS_URL": server.address}
+@contextlib.contextmanager
+def source(
+    server: Server, model: Path, extra: str, *flags: str
+) -> Iterator[tuple[subprocess.Popen[str], Any]]:
+    """A running source, and what it answered."""
     with subprocess.Popen(
-        [*once_command(model), "--hold"],
+        once_command(model, extra, "--hold", *flags),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=once_environment(environment),
-    ) as source:
-        assert source.stdin is not None
-        assert source.stdout is not None
+        env=once_environment({"MODEL_EXPRESS_URL": server.address}),
+    ) as process:
         try:
-            expected = json.loads(_read_to(source, "ANSWER ").removeprefix("ANSWER "))
+            expected = json.loads(_read_to(process, "ANSWER ").removeprefix("ANSWER "))
             wait_until(lambda: len(server.ready_workers()) == 1, timeout_s=10, what="the source is listed")
-
-            good = once(model, '{"publish": false}', environment=environment)
-            assert "from peer" in loaded(good)
-            assert answer(good) == expected
-            assert len(server.ready_workers()) == 1, "publish false: not listed"
-
-            source.stdin.write("flip\n")
-            source.stdin.flush()
-            _read_to(source, "FLIPPED")
-            bad = once(model, '{"publish": false}', environment=environment)
-            assert "from disk" in loaded(bad)
-            assert "building it again" in bad.stdout + bad.stderr
-            assert answer(bad) == expected
+            yield process, expected
         finally:
-            source.kill()
+            process.kill()
+
+
+def test_a_source_whose_memory_changed_is_not_believed(server: Server, model: Path) -> None:
+    """One flipped byte after the digests: found, the model is built again, the disk serves, same answer."""
+    environment = {"MODEL_EXPRESS_URL": server.address}
+    with source(server, model, "{}") as (process, expected):
+        good = once(model, '{"publish": false}', environment=environment)
+        assert "from peer" in loaded(good)
+        assert answer(good) == expected
+        assert len(server.ready_workers()) == 1, "publish false: not listed"
+
+        assert process.stdin is not None
+        process.stdin.write("flip\n")
+        process.stdin.flush()
+        _read_to(process, "FLIPPED")
+        bad = once(model, '{"publish": false}', environment=environment)
+        assert "from disk" in loaded(bad)
+        assert "building it again" in bad.stdout + bad.stderr
+        assert answer(bad) == expected
     failed = next(row for row in server.transfers() if row["state"] == "failed")
     assert failed["segments_reread"] >= 1
+
+
+def test_the_processed_form_is_pulled_into_a_processed_model(
+    server: Server, model: Path, hollow: Callable[[Path], Path]
+) -> None:
+    """The way of devices, on a CPU whose kernels do not pack: post-process nothing, then read."""
+    import torch
+
+    if torch.cpu._is_amx_tile_supported():
+        pytest.skip("AMX kernels pack weights")
+    form = '{"form": "processed"}'
+    with source(server, model, form, "--unpacked") as (_, expected):
+        done = once(hollow(model), form, "--unpacked", environment={"MODEL_EXPRESS_URL": server.address})
+        assert "from peer" in loaded(done)
+        assert answer(done) == expected
 
 
 def test_the_processed_form_is_refused_on_cpus(tiny_model: Path) -> None:

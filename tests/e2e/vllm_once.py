@@ -1,9 +1,10 @@
 """Loads a model in this process with load format mx, prints one JSON line per answer.
 
-    vllm_once.py MODEL [EXTRA_CONFIG_JSON] [--hold]
+    vllm_once.py MODEL [EXTRA_CONFIG_JSON] [--hold] [--unpacked]
 
 With --hold the process goes on as a source; each line on stdin is a command: ``flip`` changes one
-byte of the served weights behind everyone's back, anything else ends it.
+byte of the served weights behind everyone's back, anything else ends it. With --unpacked vLLM
+multiplies without oneDNN, so that processed weights stay in sight as they do on devices.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import os
 import sys
 
 
-def main(model: str, extra: dict[str, object], *, hold: bool) -> None:
-    from vllm import LLM, SamplingParams
+def main(model: str, extra: dict[str, object], *, hold: bool, unpacked: bool) -> None:
+    from vllm import LLM, SamplingParams, _custom_ops
+
+    if unpacked:
+        _custom_ops._supports_onednn = False
 
     llm = LLM(model, load_format="mx", model_loader_extra_config=extra, enforce_eager=True, max_model_len=256)
     (reply,) = llm.generate(["The capital of France is"], SamplingParams(max_tokens=12, temperature=0))
@@ -41,5 +45,6 @@ def flip_largest_tensor(address: str) -> None:
 
 
 if __name__ == "__main__":
-    words = [word for word in sys.argv[1:] if word != "--hold"]
-    main(words[0], json.loads(words[1]) if len(words) > 1 else {}, hold="--hold" in sys.argv)
+    words = [word for word in sys.argv[1:] if not word.startswith("--")]
+    options = json.loads(words[1]) if len(words) > 1 else {}
+    main(words[0], options, hold="--hold" in sys.argv, unpacked="--unpacked" in sys.argv)

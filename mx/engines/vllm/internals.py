@@ -48,11 +48,13 @@ SYMBOLS: Final = (
     "vllm.platforms:current_platform",
     "vllm.utils.torch_utils:set_default_torch_dtype",
 )
+_ONEDNN: Final = "vllm._custom_ops:_supports_onednn"
 _ROPE_CACHE: Final = "vllm.model_executor.layers.rotary_embedding:_ROPE_DICT"
 # Used when present. The second part says what happens without.
 OPTIONAL_SYMBOLS: Final = {
     "vllm.distributed.parallel_state:get_pcp_group": "prefill context parallelism counts as 1",
     "vllm.envs:compile_factors": "environment switches are not part of the identity",
+    _ONEDNN: "CPU kernels count as packing, the processed form is refused on CPUs",
     _ROPE_CACHE: "a rebuilt model may share rotary tables with the spoiled one",
     "vllm.model_executor.model_loader.reload:finalize_layerwise_processing": "no online quantisation",
 }
@@ -199,11 +201,20 @@ def obstacle(vllm_config: Any, model_config: Any, *, device: torch.device, form:
         return "expert load balancing moves experts between ranks while the engine runs"
     if model_config.quantization == "torchao":
         return "torchao keeps weights in tensor subclasses without an address"
-    if form is WeightsForm.PROCESSED and device.type == "cpu":
+    if form is WeightsForm.PROCESSED and device.type == "cpu" and _cpu_kernels_pack():
         return "CPU kernels keep packed weights out of sight, the form processed can't be transferred"
     if device.type != torch.device(vllm_config.device_config.device).type:
         return f"weights are loaded on {device.type}, which is not the engine's device"
     return ""
+
+
+def _cpu_kernels_pack() -> bool:
+    """Whether vLLM's CPU kernels keep packed weights where torch can't see them; yes when unsure."""
+    return (
+        _optional(_ONEDNN) is not False
+        or torch.cpu._is_amx_tile_supported()
+        or getattr(current_platform, "is_zen_cpu", bool)()
+    )
 
 
 def publish_obstacle(vllm_config: Any, model_config: Any) -> str:

@@ -287,6 +287,8 @@ class LoadJob:
         guard = WriteGuard(offered)
         with guard:
             internals.post_process(model, self._model_config, self._device)
+        if guard.copied:
+            log.debug("post-processing writes in place", extra={"fields": {"copied": len(guard.copied)}})
         changed = guard.changed()
         if changed:
             return (), f"post-processing wrote into {len(changed)} loaded tensors, first {changed[0]}"
