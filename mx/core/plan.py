@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mx.core.tensors import Extents, Region
@@ -154,27 +154,32 @@ def join(
 
 
 def merge_regions(
-    ranges: Sequence[Region], *, page_bytes: int = 4096, slice_bytes: int = 0
+    ranges: Iterable[tuple[int, int]], *, device: int, page_bytes: int = 4096, slice_bytes: int = 0
 ) -> tuple[Region, ...]:
-    """Page-aligned regions that cover all ranges; touching pages merge, large regions are sliced.
+    """Page-aligned regions of one device that cover all (address, bytes) ranges.
 
-    Only pages that hold a byte of a range are covered, so nothing else is ever pinned or served
-    beyond the page a tensor shares with its neighbour. ``slice_bytes`` 0: never sliced.
+    Touching pages merge and large regions are sliced (``slice_bytes`` 0: never). Only pages that
+    hold a byte of a range are covered, so nothing else is ever pinned or served beyond the page a
+    tensor shares with its neighbour.
     """
-    merged: list[Region] = []
-    for region in sorted((r for r in ranges if r.size), key=lambda r: (r.device_id, r.addr)):
-        start = region.addr // page_bytes * page_bytes
-        end = -(-(region.addr + region.size) // page_bytes) * page_bytes
-        last = merged[-1] if merged else None
-        if last and last.device_id == region.device_id and start <= last.addr + last.size:
-            merged[-1] = Region(last.addr, max(end - last.addr, last.size), last.device_id)
-        else:
-            merged.append(Region(start, end - start, region.device_id))
-    if slice_bytes <= 0:
-        return tuple(merged)
-    step = max(page_bytes, slice_bytes // page_bytes * page_bytes)
+    merged: list[tuple[int, int]] = []
+    start = end = -1
+    for addr, size in sorted(ranges):
+        if not size:
+            continue
+        low = addr // page_bytes * page_bytes
+        high = -(-(addr + size) // page_bytes) * page_bytes
+        if low <= end:
+            end = max(end, high)
+            continue
+        if end >= 0:
+            merged.append((start, end))
+        start, end = low, high
+    if end >= 0:
+        merged.append((start, end))
+    step = max(page_bytes, slice_bytes // page_bytes * page_bytes) if slice_bytes > 0 else 0
     return tuple(
-        Region(addr, min(step, region.addr + region.size - addr), region.device_id)
-        for region in merged
-        for addr in range(region.addr, region.addr + region.size, step)
+        Region(addr, min(step, high - addr) if step else high - low, device)
+        for low, high in merged
+        for addr in (range(low, high, step) if step else (low,))
     )

@@ -93,8 +93,9 @@ def match(
 ) -> tuple[int, ...] | Mismatch:
     """Index into ``local`` for each remote tensor, in the source's order; -1 where it is not wanted.
 
-    Every local tensor must be covered by one remote tensor of equal name, size and dtype, and
-    there must be at least one: zero matches is never success.
+    Every local tensor that has bytes must be covered by one remote tensor of equal name, size and
+    dtype, and there must be at least one: zero matches is never success. An empty one may be
+    missing, since published manifests of mx leave it out.
     """
     if not local:
         return Mismatch(reason="the target has no tensors to fill")
@@ -121,7 +122,9 @@ def match(
             different.append(
                 f"{tensor.name} ({mine.size} B {mine.dtype} here, {tensor.size} B {tensor.dtype} there)"
             )
-    missing = [tensor.name for tensor in local if tensor.name not in seen]
+    missing = [tensor.name for tensor in local if tensor.size and tensor.name not in seen]
+    if not missing and not different and all(index < 0 for index in order):
+        return Mismatch(reason="the source has none of the target's tensors")
     if missing or different:
         return Mismatch(
             missing_on_source=tuple(missing[:_SHOWN]),

@@ -32,9 +32,13 @@ def host_digest(ranges: Sequence[tuple[int, int]]) -> int:
     if len(ranges) == 1:
         addr, size = ranges[0]
         return xxhash.xxh3_64_intdigest((ctypes.c_char * size).from_address(addr))
+    # One view over all of it: making one for each range costs more than hashing a small tensor.
+    base = min((addr for addr, _ in ranges), default=0)
+    span = max((addr + size for addr, size in ranges), default=0) - base
+    view = memoryview((ctypes.c_char * span).from_address(base)).cast("B")
     state = xxhash.xxh3_64()
     for addr, size in ranges:
-        state.update((ctypes.c_char * size).from_address(addr))
+        state.update(view[addr - base : addr - base + size])
     return state.intdigest()
 
 

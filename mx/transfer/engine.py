@@ -176,9 +176,10 @@ class TransferEngine:
     def prefetch(self) -> None:
         """Begin discovery and connections; costs nothing when there is no server."""
         if self._client is not None and self._connector is None:
-            self._connector = self._connect_sources(layout="")
+            self._connector = self._connect_sources(layout=lambda: "")
 
-    def _connect_sources(self, *, layout: str) -> Connector:
+    def _connect_sources(self, *, layout: Callable[[], str]) -> Connector:
+        """``layout`` answers this target's layout digest, or "" when it is not known yet."""
         client = self._client
         assert client is not None
         transfer = self._settings.transfer
@@ -187,7 +188,7 @@ class TransferEngine:
             return open_session(
                 candidate,
                 backend=self._backend.result(),
-                layout=layout,
+                layout=layout(),
                 target_id=self.worker_id,
                 segment_bytes=transfer.segment_bytes,
                 record=lambda row: client.get_source(row.source_id, row.worker_id),
@@ -233,9 +234,12 @@ class TransferEngine:
             return Skipped("no mx server is configured")
         if not local.descriptors:
             return Skipped("the model has no tensors to fill")
-        layout = layout_digest(local.descriptors)
-        connector = self._connector or self._connect_sources(layout=layout)
+        digest: Future[str] = Future()
+        # Discovery goes on while the digest is computed; only the first connection waits for it.
+        connector = self._connector or self._connect_sources(layout=digest.result)
         self._connector = None
+        layout = layout_digest(local.descriptors)
+        digest.set_result(layout)
         try:
             self.wait_started()
             agent_s = time.monotonic() - started
@@ -323,7 +327,8 @@ class TransferEngine:
         self._deregister()
         page = 4096 if self._device_kind == "cpu" else 1
         regions = merge_regions(
-            [Region(tensor.addr, tensor.size, self._device) for tensor in local.descriptors],
+            ((tensor.addr, tensor.size) for tensor in local.descriptors),
+            device=self._device,
             page_bytes=page,
             slice_bytes=self._settings.transfer.region_slice_bytes,
         )
@@ -382,7 +387,7 @@ class TransferEngine:
         record = WorkerRecord(
             worker_rank=self._rank,
             backend_metadata=None if served_by_worker else NixlMetadata(offer.agent_metadata),
-            payload=None if served_by_worker else TensorSource(offer.tensors),
+            payload=None if served_by_worker else TensorSource(offer.published_tensors),
             metadata_endpoint=offer.metadata_endpoint,
             agent_name=offer.agent_name,
             worker_grpc_endpoint=endpoint if served_by_worker else "",

@@ -212,6 +212,8 @@ class Fetcher:
                     break
         finally:
             unsafe = not self._stop_all()
+            for share in self._book.shares.values() if self._book else ():
+                share.session.abandon("the pull is over")
             self._verifiers.shutdown(wait=True, cancel_futures=True)
             self._preparer.shutdown(wait=True, cancel_futures=True)
         return self._result(reason, unsafe=unsafe)
@@ -337,9 +339,7 @@ class Fetcher:
 
     def _join_ranges(self, book: _Book, session: Session, segment: int) -> Extents:
         """Ranges of a segment; fresh host pages are made present while earlier segments are read."""
-        if self._target.device == HOST_DEVICE:
-            prefault(segment_ranges(book.plan, segment, book.addrs))
-        return join(
+        extents = join(
             book.plan,
             segment,
             local_addrs=book.addrs,
@@ -349,6 +349,9 @@ class Fetcher:
             local_device=self._target.device,
             remote_device=session.manifest.device,
         )
+        if self._target.device == HOST_DEVICE:
+            prefault(extents.local_addr, extents.length)
+        return extents
 
     # --- commands -------------------------------------------------------------------------------
     def _execute(self, command: Command) -> None:
@@ -366,6 +369,7 @@ class Fetcher:
                 assert self._book is not None
                 share = self._book.shares[source]
                 share.dropped = reason
+                share.session.abandon(reason)
                 log.warning("source dropped", extra={"fields": {"source": source, "reason": reason}})
                 self._on_lost(source)
             case Done() | GiveUp():
@@ -483,11 +487,17 @@ class Fetcher:
         )
 
     def close_sessions(self, *, reason: str = "") -> None:
-        """Return every lease, with what was read under it."""
-        for share in self._book.shares.values() if self._book else ():
+        """Return every lease with what was read under it, all at once: dead sources cost one wait."""
+
+        def close(share: _Share) -> None:
             share.session.close(
                 failed=bool(share.dropped), reason=share.dropped or reason, bytes_read=share.bytes
             )
+
+        shares = list(self._book.shares.values()) if self._book else []
+        if shares:
+            with ThreadPoolExecutor(len(shares), thread_name_prefix="mx-close") as pool:
+                list(pool.map(close, shares))
 
 
 def _share(share: _Share, verify: bool) -> SourceShare:

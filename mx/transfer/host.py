@@ -8,9 +8,11 @@ import functools
 import hashlib
 import mmap
 import socket
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
+from mx.core.plan import merge_regions
+from mx.core.tensors import HOST_DEVICE
 from mx.errors import SettingsError
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -45,8 +47,8 @@ def host_id() -> str:
 
 # Linux 5.14; other systems answer EINVAL and nothing is lost but time.
 _MADV_POPULATE_WRITE = 23
-# Pages looked at per range; a fresh allocation has none of them, a used one all.
-_SAMPLES = 8
+# Ranges of a segment whose first page is looked at; a fresh allocation has none there, a used one all.
+_SAMPLES = 16
 
 
 @functools.cache
@@ -54,27 +56,29 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
-def prefault(ranges: Iterable[tuple[int, int]]) -> None:
-    """Make fresh pages of (address, bytes) ranges present, without changing a byte of them.
+def prefault(addrs: Sequence[int], lengths: Sequence[int]) -> None:
+    """Make fresh pages of the ranges present, without changing a byte of them.
 
     A one-sided read into pages that were never touched faults them in one by one from the
     kernel's copy loop, several times slower than populating them ahead of it. Pages that are
     there are only sampled, since populating them again costs as much as a copy.
     """
-    page = mmap.PAGESIZE
-    for addr, size in ranges:
-        start = addr // page * page
-        length = -(-(addr + size - start) // page) * page
-        if not _present(start, length, page):
-            _libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _MADV_POPULATE_WRITE)
+    if _present(addrs, lengths):
+        return
+    for region in merge_regions(
+        zip(addrs, lengths, strict=True), device=HOST_DEVICE, page_bytes=mmap.PAGESIZE
+    ):
+        _libc().madvise(ctypes.c_void_p(region.addr), ctypes.c_size_t(region.size), _MADV_POPULATE_WRITE)
 
 
-def _present(start: int, length: int, page: int) -> bool:
-    resident = ctypes.c_ubyte()
-    step = max(length // page // _SAMPLES, 1) * page
-    for at in range(start, start + length, step):
-        if _libc().mincore(ctypes.c_void_p(at), ctypes.c_size_t(page), ctypes.byref(resident)):
-            return True  # not a mapping that the kernel can judge: leave it alone
-        if not resident.value & 1:
-            return False
+def _present(addrs: Sequence[int], lengths: Sequence[int]) -> bool:
+    page, resident = mmap.PAGESIZE, ctypes.c_ubyte()
+    for index in range(0, len(addrs), max(len(addrs) // _SAMPLES, 1)):
+        # Both ends: a tensor may begin in a page that its neighbour has touched.
+        for at in (addrs[index], addrs[index] + lengths[index] - 1):
+            start = ctypes.c_void_p(at // page * page)
+            if _libc().mincore(start, ctypes.c_size_t(page), ctypes.byref(resident)):
+                return True  # not a mapping that the kernel can judge: leave it alone
+            if not resident.value & 1:
+                return False
     return True

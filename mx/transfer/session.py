@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 # Wire contract, section 4: WorkerService calls have 5 s, manifests included.
 CALL_S = 5.0
+# Returning a lease is a courtesy, since it expires by itself: a frozen source must not cost more.
+CLOSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,20 +139,33 @@ class Session:
         except MxError as failure:
             error = failure.message
         with self._changed:
-            self._digest_error = error
+            self._digest_error = self._digest_error or error
             self._changed.notify_all()
 
     def digest(self, segment: int, *, timeout_s: float) -> int:
-        """The source's digest of one segment; UnavailableError when it doesn't come."""
+        """The source's digest of one segment; UnavailableError when none at all came for ``timeout_s``.
+
+        A source that has just published computes them in order: the one asked for may be far behind.
+        """
         with self._changed:
-            self._changed.wait_for(
-                lambda: len(self._digests) > segment or bool(self._digest_error), timeout=timeout_s
-            )
+            while len(self._digests) <= segment and not self._digest_error:
+                known = len(self._digests)
+                if not self._changed.wait_for(lambda: self._more_than(known), timeout=timeout_s):
+                    raise UnavailableError(f"no digest of segment {segment} within {timeout_s:g} s")
             if len(self._digests) > segment:
                 return self._digests[segment]
-            raise UnavailableError(
-                self._digest_error or f"no digest of segment {segment} within {timeout_s:g} s"
-            )
+            raise UnavailableError(self._digest_error)
+
+    def _more_than(self, known: int) -> bool:
+        return len(self._digests) > known or bool(self._digest_error)
+
+    def abandon(self, reason: str) -> None:
+        """Nobody wants digests of this source any more: whoever waits for one learns it now."""
+        with self._changed:
+            self._digest_error = self._digest_error or reason
+            self._changed.notify_all()
+        if self._stream is not None:
+            self._stream.cancel()
 
     # --- lease ------------------------------------------------------------------------------
     def keep_lease(self) -> None:
@@ -187,11 +202,9 @@ class Session:
                 bytes_read=bytes_read,
             )
             stub = peer.PeerServiceStub(self._channel)
-            _call("CloseTransfer", self.name, lambda: stub.CloseTransfer(close, timeout=CALL_S))
-        elif self._lease_id:
-            release = p2p.ReleaseTensorReadRequest(mx_source_id=self._source_id, lease_id=self._lease_id)
-            worker = p2p.WorkerServiceStub(self._channel)
-            _call("ReleaseTensorRead", self.name, lambda: worker.ReleaseTensorRead(release, timeout=CALL_S))
+            _call("CloseTransfer", self.name, lambda: stub.CloseTransfer(close, timeout=CLOSE_S))
+        else:
+            _release_published(self._channel, self.candidate, self._lease_id)
 
 
 # --- opening ------------------------------------------------------------------------------------
@@ -247,7 +260,7 @@ def _open_mx(
                 source_id=row.source_id, lease_id=reply.lease_id, failed=True, reason=error.message
             )
             with contextlib.suppress(MxError):
-                _call("CloseTransfer", endpoint, lambda: stub.CloseTransfer(close, timeout=CALL_S))
+                _call("CloseTransfer", endpoint, lambda: stub.CloseTransfer(close, timeout=CLOSE_S))
             raise
         return Session(
             candidate,
@@ -308,12 +321,18 @@ def _open_published(
         )
     with _channel(entry.worker.worker_grpc_endpoint) as held:
         lease_id, reply = _published_manifest(held.channel, candidate)
-        if reply.mx_source_id != candidate.row.source_id:
-            raise PreconditionError(f"worker {candidate.name} serves source {reply.mx_source_id}")
-        if reply.HasField("worker_id") and reply.worker_id != candidate.row.worker_id:
-            raise PreconditionError(f"the endpoint of {candidate.name} now belongs to {reply.worker_id}")
-        tensors = tuple(codec.decode_tensor(tensor) for tensor in reply.tensors)
-        agent = _connect_published(entry, reply.agent_name, reply.metadata_endpoint, backend, deadline_s)
+        try:
+            if reply.mx_source_id != candidate.row.source_id:
+                raise PreconditionError(f"worker {candidate.name} serves source {reply.mx_source_id}")
+            if reply.HasField("worker_id") and reply.worker_id != candidate.row.worker_id:
+                raise PreconditionError(f"the endpoint of {candidate.name} now belongs to {reply.worker_id}")
+            tensors = tuple(codec.decode_tensor(tensor) for tensor in reply.tensors)
+            agent = _connect_published(entry, reply.agent_name, reply.metadata_endpoint, backend, deadline_s)
+        except MxError:
+            # Published leases live for half an hour, and a source that is to sleep waits for them.
+            with contextlib.suppress(MxError):
+                _release_published(held.channel, candidate, lease_id)
+            raise
         return Session(
             candidate,
             agent_name=agent,
@@ -322,6 +341,14 @@ def _open_published(
             channel=held.keep(),
             lease_id=lease_id,
         )
+
+
+def _release_published(channel: grpc.Channel, candidate: Candidate, lease_id: str) -> None:
+    if not lease_id:
+        return  # from a peer that is older than leases
+    request = p2p.ReleaseTensorReadRequest(mx_source_id=candidate.row.source_id, lease_id=lease_id)
+    stub = p2p.WorkerServiceStub(channel)
+    _call("ReleaseTensorRead", candidate.name, lambda: stub.ReleaseTensorRead(request, timeout=CALL_S))
 
 
 def _published_manifest(

@@ -75,12 +75,8 @@ def test_joined_ranges_copy_the_same_bytes_and_stay_inside_regions(data: st.Data
     local = layout(sizes, data.draw(gaps), 1 << 20)
     remote = layout(sizes, data.draw(gaps), 1 << 30)
     slice_bytes = data.draw(st.sampled_from([0, 8192, 65536]))
-    local_regions = merge_regions(
-        [Region(a, s, 0) for a, s in zip(local, sizes, strict=True)], slice_bytes=slice_bytes
-    )
-    remote_regions = merge_regions(
-        [Region(a, s, 0) for a, s in zip(remote, sizes, strict=True)], slice_bytes=slice_bytes
-    )
+    local_regions = merge_regions(zip(local, sizes, strict=True), device=0, slice_bytes=slice_bytes)
+    remote_regions = merge_regions(zip(remote, sizes, strict=True), device=0, slice_bytes=slice_bytes)
     per_tensor = data.draw(st.booleans())
     plan = cut(sizes, segment_bytes=MIN_SEGMENT_BYTES)
     copied: dict[int, int] = {}
@@ -137,15 +133,12 @@ def test_neighbouring_tensors_become_one_range() -> None:
 
 
 def test_regions_merge_by_page_and_never_cover_a_foreign_page() -> None:
-    assert merge_regions([Region(100, 50, 0), Region(5000, 10, 0), Region(20_000, 1, 0)]) == (
+    assert merge_regions([(20_000, 1), (100, 50), (5000, 10), (7, 0)], device=0) == (
         Region(0, 8192, 0),
         Region(16_384, 4096, 0),
     )
-    assert merge_regions([Region(0, 4096, 0), Region(4096, 4096, 1)]) == (
-        Region(0, 4096, 0),
-        Region(4096, 4096, 1),
-    )
-    assert merge_regions([Region(0, 40_960, 0)], slice_bytes=16_384) == (
+    assert merge_regions([], device=3) == ()
+    assert merge_regions([(0, 40_960)], device=0, slice_bytes=16_384) == (
         Region(0, 16_384, 0),
         Region(16_384, 16_384, 0),
         Region(32_768, 8192, 0),
