@@ -305,7 +305,7 @@ class WorkerSettings:
 class TransferSettings:
     """How tensors move."""
 
-    segment_bytes: int = option(Size(4096))
+    segment_bytes: int = option(Size(65536))
     verify: bool = option(Flag())
     timeout_s: float = option(_TIMEOUT, env=("MX_TRANSFER_TIMEOUT",))
     stall_timeout_s: float = option(Duration(0.1))
