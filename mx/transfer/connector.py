@@ -136,6 +136,9 @@ class Connector:
 
 
 def _process(candidate: Candidate) -> tuple[str, str]:
-    """What makes a candidate the same as one that was tried: a restarted worker is another one."""
-    peer = candidate.row.peer
-    return candidate.name, peer.generation if peer else str(candidate.row.updated_at_ms)
+    """What makes a candidate the same as one that was tried: a restarted worker is another one.
+
+    A published worker draws a new id when it starts; its heartbeat changes nothing here.
+    """
+    row = candidate.row
+    return candidate.name, row.peer.generation if row.peer else row.worker_grpc_endpoint
