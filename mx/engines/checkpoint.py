@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mx.errors import InvalidArgumentError, NotFoundError
+from mx.errors import InvalidArgumentError, NotFoundError, PreconditionError
 
 # Tried in this order; the first kind that is present is what an engine loads.
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
@@ -51,6 +51,28 @@ def name_of(model: str) -> CheckpointName:
         commit = parts[-1] if _COMMIT.fullmatch(parts[-1]) else ""
         return CheckpointName(parts[-3].removeprefix("models--").replace("--", "/", 1), commit)
     return CheckpointName(path.absolute().name or model, "")
+
+
+def which_weights(model: str, *, label: str, commit: str, asked: str) -> tuple[str, str]:
+    """(revision, digest of the folder) of ``model``: exactly one of them is set.
+
+    ``label`` is the operator's own name for these weights and wins; ``commit`` is what the hub
+    library resolved, ``asked`` the revision that the user named, which counts only as a full commit.
+    Raises PreconditionError when nothing tells the weights apart from those of another day.
+    """
+    if label:
+        return label, ""
+    known = name_of(model)
+    if known.commit:
+        return known.commit, ""
+    if Path(model).is_dir():
+        return "", checkpoint_digest(Path(model))
+    for candidate in (commit, asked):
+        if _COMMIT.fullmatch(candidate):
+            return candidate, ""
+    raise PreconditionError(
+        f"the commit of {model} is not known", remedy="set MX_MODEL_REVISION, or --revision to a commit"
+    )
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:

@@ -19,9 +19,18 @@ from mx.engines.checkpoint import (
     sampled_ranges,
     spread,
     weight_files,
+    which_weights,
 )
-from mx.engines.vllm.identity import WeightsFacts, WeightsForm, layout_digest, weights_identity
-from mx.errors import InvalidArgumentError, NotFoundError
+from mx.engines.vllm.identity import (
+    ONE,
+    Axis,
+    WeightsFacts,
+    WeightsForm,
+    layout_digest,
+    shard_index,
+    weights_identity,
+)
+from mx.errors import InvalidArgumentError, NotFoundError, PreconditionError
 
 FACTS = WeightsFacts(
     model_name="org/model",
@@ -84,6 +93,21 @@ def test_the_identity_uses_the_published_fields() -> None:
 def test_the_order_of_layout_facts_makes_no_difference() -> None:
     assert layout_digest({"a": 1, "b": [2]}) == layout_digest({"b": [2], "a": 1})
     assert layout_digest({"a": 1}) != layout_digest({"a": "1"})
+
+
+def test_ranks_of_a_replica_are_numbered_without_gaps() -> None:
+    seen = [
+        shard_index(Axis(d, 2), Axis(p, 3), Axis(c, 2), Axis(t, 4))
+        for d in range(2)
+        for p in range(3)
+        for c in range(2)
+        for t in range(4)
+    ]
+    assert seen == list(range(48))
+
+
+def test_data_parallel_copies_of_a_dense_model_share_ranks() -> None:
+    assert shard_index(ONE, Axis(1, 2), ONE, Axis(3, 4)) == 7
 
 
 # --- which weights a folder holds ----------------------------------------------------------
@@ -208,6 +232,28 @@ def test_names_do_not_depend_on_mount_points(tmp_path: Path) -> None:
     assert name_of(str(plain)) == CheckpointName("llama", "")
     assert name_of(f"{plain}/") == CheckpointName("llama", "")
     assert name_of("org/name") == CheckpointName("org/name", "")
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def test_the_operator_s_label_wins_over_everything(folder: Path) -> None:
+    assert which_weights(str(folder), label="v7", commit=COMMIT, asked="main") == ("v7", "")
+
+
+def test_a_folder_is_told_by_its_content(folder: Path) -> None:
+    assert which_weights(str(folder), label="", commit=COMMIT, asked="") == ("", checkpoint_digest(folder))
+
+
+def test_a_hub_model_is_told_by_its_commit() -> None:
+    assert which_weights("org/name", label="", commit=COMMIT, asked="main") == (COMMIT, "")
+    assert which_weights("org/name", label="", commit="", asked=COMMIT) == (COMMIT, "")
+
+
+@pytest.mark.parametrize("asked", ["", "main", "v1.0", COMMIT[:12], COMMIT.upper()])
+def test_a_moving_name_is_no_identity(asked: str) -> None:
+    with pytest.raises(PreconditionError, match="MX_MODEL_REVISION"):
+        which_weights("org/name", label="", commit="", asked=asked)
 
 
 def test_the_entry_point_loads_nothing_heavy() -> None:

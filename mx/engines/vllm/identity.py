@@ -30,6 +30,28 @@ class WeightsForm(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Axis:
+    """One way in which a replica is cut: this worker's index and the number of parts."""
+
+    rank: int
+    size: int
+
+
+ONE = Axis(0, 1)
+
+
+def shard_index(data: Axis, pipeline: Axis, context: Axis, tensor: Axis) -> int:
+    """Global rank within one replica, tensor parallelism innermost, as vLLM numbers its workers.
+
+    ``data`` is ONE without expert parallelism: copies of a dense model hold equal shards.
+    """
+    index = 0
+    for axis in (data, pipeline, context, tensor):
+        index = index * axis.size + axis.rank
+    return index
+
+
+@dataclass(frozen=True, slots=True)
 class WeightsFacts:
     """What vLLM knows about the weights of one worker.
 

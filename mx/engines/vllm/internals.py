@@ -15,7 +15,6 @@ import importlib
 import logging
 import platform as host_platform
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -29,9 +28,9 @@ from vllm.model_executor.model_loader.utils import initialize_model, process_wei
 from vllm.platforms import current_platform
 from vllm.utils.torch_utils import set_default_torch_dtype
 
-from mx.engines.checkpoint import checkpoint_digest, name_of
-from mx.engines.vllm.identity import WeightsFacts, WeightsForm
-from mx.errors import ConflictError, PreconditionError
+from mx.engines.checkpoint import name_of, which_weights
+from mx.engines.vllm.identity import ONE, Axis, WeightsFacts, WeightsForm, shard_index
+from mx.errors import ConflictError
 
 SYMBOLS: Final = (
     "vllm:__version__",
@@ -197,6 +196,8 @@ def form_for(device: torch.device) -> WeightsForm:
 def obstacle(vllm_config: Any, model_config: Any, *, device: torch.device, form: WeightsForm) -> str:
     """Why this engine can neither take nor give weights; empty when it can."""
     parallel = vllm_config.parallel_config
+    if device.type not in {"cpu", "cuda"}:
+        return f"weights in {device.type} memory can't be transferred in this version"
     if getattr(parallel, "enable_eplb", False):
         return "expert load balancing moves experts between ranks while the engine runs"
     if model_config.quantization == "torchao":
@@ -227,18 +228,19 @@ def publish_obstacle(vllm_config: Any, model_config: Any) -> str:
 
 
 def shard_rank(vllm_config: Any) -> int:
-    """Index of the shard this worker holds: equal ranks of equal identities hold equal bytes.
-
-    It is the global rank of a replica; data-parallel copies of a dense model count from 0 each.
-    """
-    tensor, pipeline = parallel_state.get_tp_group(), parallel_state.get_pp_group()
+    """Index of the shard this worker holds: equal ranks of equal identities hold equal bytes."""
     context = _optional("vllm.distributed.parallel_state:get_pcp_group")
-    size, index = (context().world_size, context().rank_in_group) if context else (1, 0)
-    rank = (pipeline.rank_in_group * size + index) * tensor.world_size + tensor.rank_in_group
-    if vllm_config.parallel_config.enable_expert_parallel:
-        data = parallel_state.get_dp_group()
-        rank += data.rank_in_group * pipeline.world_size * size * tensor.world_size
-    return int(rank)
+    by_experts = vllm_config.parallel_config.enable_expert_parallel
+    return shard_index(
+        _axis(parallel_state.get_dp_group()) if by_experts else ONE,
+        _axis(parallel_state.get_pp_group()),
+        _axis(context()) if context else ONE,
+        _axis(parallel_state.get_tp_group()),
+    )
+
+
+def _axis(group: Any) -> Axis:
+    return Axis(int(group.rank_in_group), int(group.world_size))
 
 
 def weights_facts(
@@ -252,7 +254,12 @@ def weights_facts(
     parallel = vllm_config.parallel_config
     context = getattr(parallel, "prefill_context_parallel_size", 1)
     experts = parallel.tensor_parallel_size * parallel.data_parallel_size * context
-    revision, checkpoint = _which_weights(model_config, label)
+    revision, checkpoint = which_weights(
+        model_config.model,
+        label=label,
+        commit=getattr(model_config.hf_config, "_commit_hash", None) or "",
+        asked=model_config.revision or "",
+    )
     processed = form is WeightsForm.PROCESSED
     return WeightsFacts(
         model_name=name or name_of(model_config.model).name,
@@ -271,29 +278,6 @@ def weights_facts(
         gpu_arch=_device_arch() if processed else "",
         layout=_layout_facts(vllm_config, model_config, prefix, processed=processed),
     )
-
-
-def _which_weights(model_config: Any, label: str) -> tuple[str, str]:
-    """(revision, digest of the folder): exactly one of them tells the weights apart."""
-    if label:
-        return label, ""
-    known = name_of(model_config.model)
-    if known.commit:
-        return known.commit, ""
-    folder = Path(model_config.model)
-    if folder.is_dir():
-        return "", checkpoint_digest(folder)
-    commit = getattr(model_config.hf_config, "_commit_hash", None) or _full_commit(model_config.revision)
-    if commit:
-        return str(commit), ""
-    raise PreconditionError(
-        f"the commit of {model_config.model} is not known",
-        remedy="set MX_MODEL_REVISION, or --revision to a commit",
-    )
-
-
-def _full_commit(revision: str | None) -> str:
-    return revision if revision and len(revision) == 40 and set(revision) <= set("0123456789abcdef") else ""
 
 
 def _layout_facts(vllm_config: Any, model_config: Any, prefix: str, *, processed: bool) -> dict[str, object]:
