@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM_VENV := $(or $(MX_VLLM_VENV),.venv-vllm)
 ARGS ?=
 
 help: ## this list
@@ -27,16 +28,20 @@ check: $(VENV)/.developer ## format, lint, types, import contracts, generated fi
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python protos/generate.py --check
 
-test: check ## everything that needs no vLLM
-	$(BIN)/python -m pytest -m "not vllm" $(ARGS)
+# The published package, for the interop tests.
+.venv-interop/.installed: pyproject.toml scripts/setup-interop.sh
+	scripts/setup-interop.sh
+
+test: check .venv-interop/.installed ## everything that needs no vLLM
+	MX_INTEROP_PYTHON=.venv-interop/bin/python $(BIN)/python -m pytest -m "not vllm" $(ARGS)
 
 test-vllm: ## the tests with a real vLLM, set up in .venv-vllm (about 8 minutes on two cores)
 	scripts/setup-vllm.sh
-	.venv-vllm/bin/python -m pytest tests/e2e $(ARGS)
+	$(VLLM_VENV)/bin/python -m pytest tests/e2e $(ARGS)
 
 demo-vllm: ## three vLLM replicas: one loads from disk, two take its weights (ARGS="--model DIR")
 	scripts/setup-vllm.sh
-	.venv-vllm/bin/python -m mx.engines.vllm.demo $(ARGS)
+	$(VLLM_VENV)/bin/python -m mx.engines.vllm.demo $(ARGS)
 
 protos: $(VENV)/.developer ## write mx/wire/v1 from protos/
 	$(BIN)/python protos/generate.py
@@ -45,8 +50,9 @@ format: $(VENV)/.developer ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed ## the benchmarks behind the figures in docs
+bench: $(VENV)/.installed .venv-interop/.installed ## the benchmarks behind the figures in docs
 	$(BIN)/python benchmarks/pull.py
+	$(BIN)/python benchmarks/published_pull.py
 	$(BIN)/python benchmarks/control_plane.py
 
 clean: ## remove what the targets made
