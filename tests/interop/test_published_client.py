@@ -1,31 +1,9 @@
-"""The published Python client, in an environment of its own, against a real mx server.
-
-MX_INTEROP_PYTHON names the interpreter of that environment.
-"""
+"""The published Python client against a real mx server: every call of its control plane."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import subprocess
 from pathlib import Path
-
-import pytest
-
-pytestmark = pytest.mark.interop
-
-SERVER = """
-import asyncio, sys
-from pathlib import Path
-from mx.config import load_settings
-from mx.server.app import serve
-
-flags = {"database.path": sys.argv[1], "server.host": "127.0.0.1"}
-settings = load_settings(flags=flags, environ={}, cwd=Path(sys.argv[1]).parent)
-sys.exit(asyncio.run(serve(settings, port=0, on_ready=lambda server: print(server.listen, flush=True))))
-"""
 
 CLIENT = """
 import sys
@@ -75,34 +53,10 @@ print("done")
 """
 
 
-@asynccontextmanager
-async def server(database: Path) -> AsyncIterator[str]:
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SERVER, str(database), stdout=asyncio.subprocess.PIPE
+def test_the_published_client_publishes_lists_gets_and_updates(
+    published_python: str, server: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [published_python, "-c", CLIENT, server], capture_output=True, cwd=tmp_path, timeout=60, check=False
     )
-    assert child.stdout is not None
-    try:
-        async with asyncio.timeout(20):
-            yield (await child.stdout.readline()).decode().strip()
-    finally:
-        if child.returncode is None:
-            child.terminate()
-        await child.communicate()
-
-
-async def test_the_published_client_publishes_lists_gets_and_updates(tmp_path: Path) -> None:
-    python = os.environ.get("MX_INTEROP_PYTHON")
-    if not python:
-        pytest.skip("MX_INTEROP_PYTHON names no interpreter that has the published package")
-    async with server(tmp_path / "models.db") as listen:
-        child = await asyncio.create_subprocess_exec(
-            python,
-            "-c",
-            CLIENT,
-            listen,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=tmp_path,
-        )
-        out, err = await child.communicate()
-    assert (child.returncode, out) == (0, b"done\n"), err.decode()
+    assert (done.returncode, done.stdout) == (0, b"done\n"), done.stderr.decode()
