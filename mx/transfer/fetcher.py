@@ -52,7 +52,9 @@ log = logging.getLogger(__name__)
 POLL_S = 0.0002
 IDLE_S = 0.05
 TICK_S = 0.25
-# How long a read that can't be cancelled is waited for before its memory is put aside for good.
+# How long stopped reads may take to end by themselves before they are cut off.
+SEVER_S = 0.5
+# How long a read that can't be ended is waited for before its memory is put aside for good.
 QUARANTINE_S = 5.0
 
 
@@ -96,7 +98,8 @@ class FetchResult:
     """How a pull ended. ``complete`` False: ``reason`` says why and names the first missing segment.
 
     mutated      bytes of the target were or may have been written
-    unsafe       a read could not be cancelled: the target's memory must stay allocated and unused
+    unsafe       a read could not be ended: the target's memory must stay allocated and unused
+    local_fault  an error of this process ended it, no source's
     plan_s, read_s, verify_s  wall seconds; ``verify_s`` is what verification added after the last read
     verify_cpu_s seconds spent on digests, most of them during reads
     """
@@ -105,6 +108,7 @@ class FetchResult:
     verified: bool
     mutated: bool
     unsafe: bool
+    local_fault: bool
     reason: str
     bytes_done: int
     segments: int
@@ -123,7 +127,11 @@ class _InFlight:
     source: str
     handle: object
     started_s: float
-    stopping: bool = False
+    stopping_s: float = 0.0  # since when it is to end; 0 while it is wanted
+
+    @property
+    def stopping(self) -> bool:
+        return self.stopping_s > 0
 
 
 @dataclass(slots=True)
@@ -166,11 +174,13 @@ class Fetcher:
         inbox: Inbox | None = None,
         on_progress: Callable[[int, int], None] | None = None,
         on_lost: Callable[[str], None] | None = None,
+        severable: bool = True,
     ) -> None:
         """``digester`` None turns verification off; ``start`` rotates the order of segments.
 
         ``inbox`` brings sources from any thread. ``on_progress`` gets (bytes verified, bytes in
         all) a few times a second; ``on_lost`` the name of each source that is refused or dropped.
+        ``severable`` False: the agent is needed as it is, reads that don't end are waited for.
         """
         self._backend = backend
         self._target = target
@@ -180,6 +190,7 @@ class Fetcher:
         self._start = start
         self._on_progress = on_progress
         self._on_lost = on_lost or (lambda _: None)
+        self._severable = severable
         self._inbox: Inbox = inbox or queue.SimpleQueue()
         self._events: deque[Event] = deque()
         self._in_flight: list[_InFlight] = []
@@ -195,7 +206,7 @@ class Fetcher:
     def run(self, *, deadline_s: float) -> FetchResult:
         """Pull until every segment is verified, no source is left, or the deadline is over."""
         end = time.monotonic() + deadline_s
-        reason = ""
+        reason, local_fault = "", False
         try:
             while True:
                 over = self._book.swarm.over if self._book else None
@@ -210,13 +221,15 @@ class Fetcher:
                 if time.monotonic() > end:
                     reason = f"not complete after {deadline_s:g} s"
                     break
+        except MxError as error:
+            reason, local_fault = error.message, True
         finally:
             unsafe = not self._stop_all()
             for share in self._book.shares.values() if self._book else ():
                 share.session.abandon("the pull is over")
             self._verifiers.shutdown(wait=True, cancel_futures=True)
             self._preparer.shutdown(wait=True, cancel_futures=True)
-        return self._result(reason, unsafe=unsafe)
+        return self._result(reason, unsafe=unsafe, local_fault=local_fault)
 
     # --- one turn of the loop -----------------------------------------------------------------
     def _turn(self) -> bool:
@@ -224,12 +237,16 @@ class Fetcher:
         self._drain_inbox(wait_s=0.0)
         self._poll_reads()
         self._run_events()
-        if self._book is None and self._exhausted:
-            return False
+        if self._book is None:
+            if self._exhausted:
+                return False
+        elif self._book.swarm.over is not None:
+            return True  # nothing more will come: waiting for it would be the last 50 ms of every pull
         now = time.monotonic()
         if now >= self._tick_at:
             self._tick_at = now + TICK_S
             self._tick()
+        self._sever_stuck(now)
         if not self._events:
             self._drain_inbox(wait_s=POLL_S if self._in_flight else IDLE_S)
         return True
@@ -361,7 +378,7 @@ class Fetcher:
             case Stop(segment, source):
                 for read in self._in_flight:
                     if read.segment == segment and read.source == source:
-                        read.stopping = True
+                        read.stopping_s = time.monotonic()
                         break
                 else:
                     self._events.append(ReadStopped(segment))
@@ -405,7 +422,7 @@ class Fetcher:
         except MxError as error:
             # An errored request may still be held by the hardware until it can be released.
             if not self._backend.release(read.handle):
-                read.stopping = True
+                read.stopping_s = read.stopping_s or time.monotonic()
                 return None
             return (
                 ReadStopped(read.segment)
@@ -450,20 +467,55 @@ class Fetcher:
 
     # --- the end ----------------------------------------------------------------------------------
     def _stop_all(self) -> bool:
-        """Cancel what is in flight; False when the hardware may still write after a while."""
-        end = time.monotonic() + QUARANTINE_S
+        """End what is in flight; False when the hardware may still write after a while."""
+        began = time.monotonic()
+        for read in self._in_flight:
+            read.stopping_s = read.stopping_s or began
         while self._in_flight:
-            for read in self._in_flight:
-                read.stopping = True
             self._poll_reads()
-            if not self._in_flight:
+            now = time.monotonic()
+            if now - began > SEVER_S and self._sever():
                 break
-            if time.monotonic() > end:
+            if now - began > QUARANTINE_S:
                 return False
             time.sleep(POLL_S)
         return True
 
-    def _result(self, reason: str, *, unsafe: bool) -> FetchResult:
+    def _sever_stuck(self, now: float) -> None:
+        """Cut off reads that were stopped and don't end, once nothing else is being read.
+
+        Before that a source may come back and end them, and reads of others would be lost.
+        """
+        if not self._in_flight or self._events or not all(read.stopping for read in self._in_flight):
+            return
+        assert self._book is not None
+        stuck = {read.source for read in self._in_flight}
+        others = any(not share.dropped for name, share in self._book.shares.items() if name not in stuck)
+        # With nobody else to read from there is nothing to gain from being quick.
+        patience_s = SEVER_S if others else self._limits.stall_s
+        if now - max(read.stopping_s for read in self._in_flight) > patience_s:
+            self._sever()
+
+    def _sever(self) -> bool:
+        """Everything in flight is over when this is True, and its sources have left."""
+        if not self._severable:
+            return False
+        assert self._book is not None
+        stuck = {read.source: self._book.shares[read.source].session.agent_name for read in self._in_flight}
+        try:
+            self._backend.sever(stuck.values())
+        except MxError as error:
+            self._severable = False
+            log.warning("reads can't be ended", extra={"fields": {"reason": error.message}})
+            return False
+        for source in stuck:
+            reason = f"no progress for {self._limits.stall_s:g} s; its reads were cut off"
+            self._events.append(SourceLeft(source, reason))
+        self._events.extend(ReadStopped(read.segment) for read in self._in_flight)
+        self._in_flight.clear()
+        return True
+
+    def _result(self, reason: str, *, unsafe: bool, local_fault: bool) -> FetchResult:
         book, times = self._book, self._times
         complete = book is not None and isinstance(book.swarm.over, Done)
         shares = (
@@ -474,6 +526,7 @@ class Fetcher:
             verified=complete and all(share.verified for share in shares if share.segments),
             mutated=self._mutated,
             unsafe=unsafe,
+            local_fault=local_fault,
             reason=reason,
             bytes_done=book.bytes_done if book else 0,
             segments=book.plan.segments if book else 0,
