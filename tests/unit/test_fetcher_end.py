@@ -14,7 +14,6 @@ from mx.transfer.fetcher import Arrival, Exhausted, Fetcher, Joined, Target
 from mx.transfer.memory import MemoryBackend, MemoryFabric
 from mx.transfer.session import Candidate, RemoteManifest, Session
 
-
 SEGMENT = 64 * 1024
 
 
