@@ -6,7 +6,7 @@ run against every implementation.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -68,6 +68,10 @@ class SourceStore(Protocol):
 
     def scan(self) -> AsyncIterator[SourceSummary]:
         """Every row, in no order, in bounded memory; for the reaper and for views."""
+        ...
+
+    async def count_by_status(self) -> Mapping[int, int]:
+        """How many rows each status has; statuses without one are left out."""
         ...
 
     async def mark_stale(self, key: WorkerKey, *, observed_ms: int, now_ms: int) -> bool:
@@ -136,6 +140,15 @@ class TransferBackend(Protocol):
 
     def release(self, handle: object) -> bool:
         """Free a read. False while the hardware may still write: keep the memory and call again."""
+        ...
+
+    def sever(self, agent_names: Collection[str]) -> None:
+        """End every read in flight, of these peers and all others: then nothing writes here any more.
+
+        For reads that ``release`` can't free. These peers are forgotten; other peers are connected
+        and memory is registered as before, but ``local_metadata`` is new. Handles are void.
+        Raises UnavailableError when reads can't be ended or no agent can be started again.
+        """
         ...
 
     def close(self) -> None: ...

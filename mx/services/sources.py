@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -139,9 +138,9 @@ class SourcesService:
 
     async def counts(self) -> Mapping[str, int]:
         """Records by status name in lower case, every known name included; other numbers as digits."""
-        found = Counter([row.status async for row in self._store.scan()])
+        found = await self._store.count_by_status()
         names = {int(status): status.name.lower() for status in SourceStatus}
-        return {name: found[number] for number, name in names.items()} | {
+        return {name: found.get(number, 0) for number, name in names.items()} | {
             str(number): count for number, count in found.items() if number not in names
         }
 

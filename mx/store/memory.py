@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 
 from mx.core.source import (
@@ -78,6 +79,10 @@ class MemorySourceStore:
         for source_id in tuple(self._sources):
             for entry in tuple(self._sources.get(source_id, {}).values()):
                 yield summarise(entry)
+
+    async def count_by_status(self) -> Mapping[int, int]:
+        self._require_open()
+        return Counter(entry.worker.status for rows in self._sources.values() for entry in rows.values())
 
     async def mark_stale(self, key: WorkerKey, *, observed_ms: int, now_ms: int) -> bool:
         entry = self._find(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from mx.core.source import PeerRecord, SourceEntry, SourceFilter, SourceSummary, WorkerKey
 from mx.errors import UnavailableError
@@ -49,6 +49,10 @@ class OutageStore:
         async for row in self._store.scan():
             yield row
             self._require_up()
+
+    async def count_by_status(self) -> Mapping[int, int]:
+        self._require_up()
+        return await self._store.count_by_status()
 
     async def mark_stale(self, key: WorkerKey, *, observed_ms: int, now_ms: int) -> bool:
         self._require_up()

@@ -34,8 +34,9 @@ READY, STALE, INITIALIZING = SourceStatus.READY, SourceStatus.STALE, SourceStatu
 
 
 async def scanned(store: SourceStore) -> list[SourceSummary]:
-    """Every row, in key order."""
+    """Every row, in key order; the counts must agree with them."""
     rows = [row async for row in store.scan()]
+    assert dict(await store.count_by_status()) == Counter(row.status for row in rows)
     return sorted(rows, key=lambda row: (row.source_id, row.worker_id, row.worker_rank))
 
 

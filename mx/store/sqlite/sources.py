@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from mx.core.source import (
@@ -67,6 +67,7 @@ _GET = (
     f"SELECT {', '.join(SUMMARY_COLUMNS + RECORD_COLUMNS)} FROM mx_worker JOIN mx_record USING (id) "  # noqa: S608
     "WHERE source_id = ? AND worker_id = ? ORDER BY worker_rank LIMIT 1"
 )
+_COUNT = "SELECT status, COUNT(*) FROM mx_worker GROUP BY status"
 _SCAN = f"SELECT id, {', '.join(SUMMARY_COLUMNS)} FROM mx_worker WHERE id > ? ORDER BY id LIMIT {_SCAN_PAGE}"  # noqa: S608
 _ANNOUNCE = f"UPDATE mx_worker SET {', '.join(f'{name} = ?' for name in _IS_PEER)} WHERE {_KEY}"  # noqa: S608
 # The usual heartbeat repeats the status: not naming the column spares three index updates.
@@ -148,6 +149,9 @@ class SqliteSourceStore:
             for row in rows:
                 yield decode_summary(row[1:])
             last = rows[-1][0]
+
+    async def count_by_status(self) -> Mapping[int, int]:
+        return dict(await self._database.read(_COUNT, ()))
 
     async def mark_stale(self, key: WorkerKey, *, observed_ms: int, now_ms: int) -> bool:
         values = (int(SourceStatus.STALE), now_ms, *_columns(key), observed_ms)
