@@ -7,10 +7,11 @@ Pure: events and the time come in, commands go out. ``transfer/fetcher`` execute
        │                 ▼                                │
        └──ReadStopped── stopping ◀────────────────────────┘ (requeued at once: nothing writes)
 
-Two rules hold always. No segment is read by two sources at once: after a stall the read is
-stopped first, and the segment stays out of reach until the backend says that nothing writes
-into it any more. And the end is one of three: every segment verified (``Done``), no source
-left (``GiveUp`` naming what is missing), or still work to do.
+Three rules hold always. No segment is read by two sources at once: after a stall the read is
+stopped first, and the segment stays out of reach until the backend says that nothing writes into
+it any more. The stalled source gets no other segment before that. And the end is one of three:
+every segment verified (``Done``), no source left (``GiveUp`` naming what is missing), or still
+work to do.
 """
 
 from __future__ import annotations
@@ -179,6 +180,7 @@ class _Source:
     offers: frozenset[int] | None
     window: int = 1
     reading: set[int] = field(default_factory=set)
+    stopping: set[int] = field(default_factory=set)
     strikes: int = 0
     bytes_s: float = 0.0  # smoothed
     best_bytes_s: float = 0.0
@@ -288,6 +290,7 @@ class Swarm:
             return
         full = len(entry.reading) >= entry.window
         entry.reading.discard(segment)
+        entry.stopping.discard(segment)
         # The time since the last completion is what one segment costs, however many are in flight.
         self._measure(entry, self._sizes[segment] / max(now_s - entry.progress_at, 1e-9), full=full)
         entry.progress_at = now_s
@@ -348,6 +351,7 @@ class Swarm:
             for segment in sorted(entry.reading):
                 self._phase[segment] = Phase.STOPPING
                 out.append(Stop(segment, name))
+            entry.stopping |= entry.reading
             entry.reading.clear()
             self._strike(name, f"no progress for {self._limits.stall_s:g} s", now_s, out)
 
@@ -365,6 +369,7 @@ class Swarm:
         entry = self._sources.get(self._reader.pop(segment, ""))
         if entry is not None:
             entry.reading.discard(segment)
+            entry.stopping.discard(segment)
 
     def _requeue(self, segment: int) -> None:
         self._phase[segment] = Phase.MISSING
@@ -405,7 +410,7 @@ class Swarm:
         for name, entry in sorted(
             self._sources.items(), key=lambda item: (item[1].distance, -item[1].bytes_s)
         ):
-            while len(entry.reading) < entry.window and self._missing:
+            while len(entry.reading) < entry.window and self._missing and not entry.stopping:
                 segment = self._choose(entry)
                 if segment is None:
                     break

@@ -130,6 +130,34 @@ class TransferBackendContract:
         with pytest.raises(InvalidArgumentError):
             read(target, source.agent_name, extents([(mine, 0, theirs, 0, 10)]))
 
+    def test_severing_forgets_the_peers_named_and_no_others(
+        self, pair: tuple[TransferBackend, TransferBackend]
+    ) -> None:
+        target, source = pair
+        theirs, mine = buffer(b"a"), buffer(b"-")
+        source.register([region(theirs)])
+        target.register([region(mine)])
+        peer = target.connect(source.local_metadata())
+        read(target, peer, extents([(mine, 0, theirs, 0, 10)]))
+        target.sever(())
+        read(target, peer, extents([(mine, 10, theirs, 0, 10)]))
+        target.sever((peer,))
+        with pytest.raises(MxError):
+            read(target, peer, extents([(mine, 20, theirs, 0, 10)]))
+        read(target, target.connect(source.local_metadata()), extents([(mine, 30, theirs, 0, 10)]))
+        assert mine.raw[:41] == b"a" * 20 + b"-" * 10 + b"a" * 10 + b"-"
+
+    def test_a_severed_agent_serves_those_who_connect_anew(
+        self, pair: tuple[TransferBackend, TransferBackend]
+    ) -> None:
+        target, source = pair
+        theirs, mine = buffer(b"a"), buffer(b"-")
+        source.register([region(theirs)])
+        target.register([region(mine)])
+        source.sever(())
+        read(target, target.connect(source.local_metadata()), extents([(mine, 0, theirs, 0, SIZE)]))
+        assert mine.raw == theirs.raw
+
     def test_a_closed_agent_can_be_closed_again(self, pair: tuple[TransferBackend, TransferBackend]) -> None:
         pair[0].close()
         pair[0].close()

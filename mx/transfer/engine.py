@@ -294,6 +294,8 @@ class TransferEngine:
             inbox=connector.inbox,
             on_progress=progress,
             on_lost=connector.lost,
+            # Peers that read from this agent would lose it.
+            severable=self._served is None,
         )
 
     def _conclude(
@@ -310,9 +312,12 @@ class TransferEngine:
         )
         if result.unsafe:
             self._quarantine.append(local)
-            reason += "; a read could not be cancelled, its memory is kept aside"
+            reason += "; a read could not be ended, its memory is kept aside"
         else:
             self._deregister()
+        if result.local_fault:
+            self._send(replace(report, state=TransferState.FAILED, reason=reason))
+            return Failed(reason, mutated=result.mutated, blame="local")
         if not result.mutated and not result.refused and not connector.reasons:
             return Skipped(f"no peer holds rank {self._rank} of {self._identity.model_name}")
         self._send(replace(report, state=TransferState.FAILED, reason=reason))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from mx.core.tensors import Extents, Region
@@ -20,7 +20,7 @@ from mx.ports import ReadState
 
 @dataclass(slots=True)
 class PendingRead:
-    """A posted read. ``hold`` keeps it pending; ``stuck`` makes release fail as hardware may."""
+    """A posted read. ``hold`` keeps it pending; ``stuck`` means that not even ``sever`` ends it."""
 
     agent_name: str
     extents: Extents
@@ -49,6 +49,7 @@ class MemoryBackend:
         self._fabric = fabric
         self._regions: set[Region] = set()
         self._peers: dict[str, tuple[Region, ...]] = {}
+        self._open: list[PendingRead] = []
         self._lock = threading.Lock()
         fabric.agents[agent_name] = self
 
@@ -106,6 +107,7 @@ class MemoryBackend:
         read = PendingRead(agent_name, extents)
         if self._fabric.fault is not None:
             self._fabric.fault(read)
+        self._open.append(read)
         return read
 
     def poll(self, handle: object) -> ReadState:
@@ -123,8 +125,19 @@ class MemoryBackend:
         return ReadState.DONE
 
     def release(self, handle: object) -> bool:
+        """Like hardware, it can't cancel: a read that is pending stays so."""
         assert isinstance(handle, PendingRead)
-        return not handle.stuck
+        if (handle.hold or handle.stuck) and not handle.done and handle in self._open:
+            return False
+        self._open = [read for read in self._open if read is not handle]
+        return True
+
+    def sever(self, agent_names: Collection[str]) -> None:
+        if any(read.stuck for read in self._open):
+            raise UnavailableError("a read can't be ended")
+        self._open.clear()
+        for name in agent_names:
+            self.disconnect(name)
 
     def close(self) -> None:
         self._fabric.agents.pop(self._name, None)

@@ -8,12 +8,13 @@ are faster too, since the spinning no longer takes a core from the copy.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from mx.core.tensors import HOST_DEVICE, Extents, Region
@@ -39,7 +40,7 @@ def bindings() -> Any:
 
 
 class NixlBackend:
-    """One NIXL agent. Thread-safe: the agent runs with strict locking.
+    """One NIXL agent. Thread-safe: one call at a time, so that ``sever`` finds nobody inside.
 
     ``memory`` is "DRAM" or "VRAM", what this process registers. ``progress_delay_us`` is the
     pause of the progress thread; 0 spins. ``listen_port`` 0 leaves the listen thread off.
@@ -55,22 +56,32 @@ class NixlBackend:
         listen_port: int = 0,
     ) -> None:
         self._nixl = nixl = bindings()
+        self._name = agent_name
+        self._transport = engine
+        self._progress_delay_us = progress_delay_us
+        self._listen_port = listen_port
+        self._memory = {"DRAM": nixl.DRAM_SEG, "VRAM": nixl.VRAM_SEG}[memory]
+        self._lock = threading.RLock()
+        self._registered: dict[Region, int] = {}
+        self._connected: dict[str, Callable[[], object]] = {}  # how to connect to each again
+        self._reads: set[object] = set()
+        self._agent: Any = None
+        self._engine: Any = None
+        self._create()
+
+    def _create(self) -> None:
+        nixl = self._nixl
         config = nixl.nixlAgentConfig()
         config.useProgThread = True
-        config.pthrDelay = progress_delay_us
-        config.useListenThread = listen_port > 0
-        config.listenPort = listen_port
+        config.pthrDelay = self._progress_delay_us
+        config.useListenThread = self._listen_port > 0
+        config.listenPort = self._listen_port
         config.lthrDelay = LISTENER_PERIOD_US
         config.syncMode = nixl.NIXL_THREAD_SYNC_STRICT
         config.captureTelemetry = False
-        self._name = agent_name
-        self._listen_port = listen_port
-        self._memory = {"DRAM": nixl.DRAM_SEG, "VRAM": nixl.VRAM_SEG}[memory]
-        self._lock = threading.Lock()
-        self._registered: dict[Region, int] = {}
-        self._connected: set[str] = set()
-        self._agent = self._call("create agent", lambda: nixl.nixlAgent(agent_name, config))
-        self._engine = self._call(f"start {engine}", lambda: self._agent.createBackend(engine, {}))
+        agent = self._run("create agent", lambda: nixl.nixlAgent(self._name, config))
+        self._engine = self._run(f"start {self._transport}", lambda: agent.createBackend(self._transport, {}))
+        self._agent = agent
 
     @property
     def agent_name(self) -> str:
@@ -102,13 +113,13 @@ class NixlBackend:
         return self._nixl.nixlRegDList(self._memory, rows)
 
     def local_metadata(self) -> bytes:
-        return bytes(self._call("read agent metadata", self._agent.getLocalMD))
+        return bytes(self._call("read agent metadata", lambda: self._agent.getLocalMD()))
 
     def connect(self, metadata: bytes) -> str:
         raw = self._call("load the peer's agent metadata", lambda: self._agent.loadRemoteMD(metadata))
         name = raw.decode() if isinstance(raw, bytes) else str(raw)
         self._call(f"connect to {name}", lambda: self._agent.makeConnection(name, [self._engine]))
-        self._connected.add(name)
+        self._connected[name] = lambda: self.connect(metadata)
         return name
 
     def connect_endpoint(self, agent_name: str, host: str, port: int, *, deadline_s: float) -> None:
@@ -126,21 +137,25 @@ class NixlBackend:
         )
         nothing = self._nixl.nixlXferDList(self._nixl.DRAM_SEG)
         while True:
-            try:
-                if self._agent.checkRemoteMD(agent_name, nothing) == self._nixl.NIXL_SUCCESS:
-                    break
-            except self._nixl.nixlNotFoundError:
-                pass  # not there yet
+            if self._call(f"look for {agent_name}", lambda: self._has_metadata(agent_name, nothing)):
+                break
             if time.monotonic() > end:
                 raise UnavailableError(
                     f"NIXL agent {agent_name} at {address}:{port} sent no metadata within {deadline_s:g} s"
                 )
             time.sleep(0.005)
-        self._connected.add(agent_name)
+        self._connected[agent_name] = lambda: self.connect_endpoint(
+            agent_name, host, port, deadline_s=deadline_s
+        )
+
+    def _has_metadata(self, agent_name: str, nothing: Any) -> bool:
+        try:
+            return bool(self._agent.checkRemoteMD(agent_name, nothing) == self._nixl.NIXL_SUCCESS)
+        except self._nixl.nixlNotFoundError:
+            return False  # not there yet
 
     def disconnect(self, agent_name: str) -> None:
-        if agent_name in self._connected:
-            self._connected.discard(agent_name)
+        if self._connected.pop(agent_name, None):
             self._call(f"forget {agent_name}", lambda: self._agent.invalidateRemoteMD(agent_name))
 
     def start_read(self, agent_name: str, extents: Extents) -> object:
@@ -158,10 +173,12 @@ class NixlBackend:
         local = self._descriptors(self._memory, extents.local_addr, extents.length, extents.local_device)
         remote_memory = nixl.DRAM_SEG if extents.remote_device == HOST_DEVICE else nixl.VRAM_SEG
         remote = self._descriptors(remote_memory, extents.remote_addr, extents.length, extents.remote_device)
-        return self._call(
+        handle: object = self._call(
             f"prepare a read from {agent_name}",
             lambda: self._agent.createXferReq(nixl.NIXL_READ, local, remote, agent_name, "", [self._engine]),
         )
+        self._reads.add(handle)
+        return handle
 
     def post(self, handle: object, agent_name: str) -> None:
         """Start a prepared read; over shared memory it blocks until the bytes are there."""
@@ -181,23 +198,59 @@ class NixlBackend:
         return ReadState.DONE if status == self._nixl.NIXL_SUCCESS else ReadState.PENDING
 
     def release(self, handle: object) -> bool:
-        try:
-            self._agent.releaseXferReq(handle)
-        except self._library_errors:
-            return False  # NIXL keeps a request that it can't cancel: the memory is not free yet
+        with self._lock:
+            if handle not in self._reads or self._agent is None:
+                return True  # ended by ``sever`` or ``close``
+            # NIXL would free a request that UCX goes on with: over TCP the bytes of a peer that was
+            # frozen arrive once it wakes up, in memory that is somebody else's by then.
+            if self._pending(handle):
+                return False
+            try:
+                self._agent.releaseXferReq(handle)
+            except self._library_errors:
+                return False
+            self._reads.discard(handle)
         return True
 
-    def close(self) -> None:
-        """Deregister everything; the agent's threads end with its last reference."""
+    def _pending(self, handle: object) -> bool:
+        try:
+            return bool(self._agent.getXferStatus(handle) == self._nixl.NIXL_IN_PROG)
+        except self._library_errors:
+            return False  # failed, or never posted
+
+    def sever(self, agent_names: Collection[str]) -> None:
         with self._lock:
             regions = list(self._registered)
-        try:
-            self.deregister(regions)
-            for name in list(self._connected):
-                self.disconnect(name)
-        except MxError as error:
-            log.debug("closing the NIXL agent", extra={"fields": {"error": str(error)}})
-        self._agent = None
+            others = [again for name, again in self._connected.items() if name not in agent_names]
+            self.close()
+            self._create()
+            self.register(regions)
+            for again in others:
+                try:
+                    again()
+                except MxError as error:
+                    # Its reads will fail, and it is dropped like any other source that went away.
+                    log.info("peer lost", extra={"fields": {"reason": error.message}})
+
+    def close(self) -> None:
+        """Deregister everything and end the agent, and with it every connection and read."""
+        with self._lock:
+            if self._agent is None:
+                return
+            for handle in self._reads:
+                with contextlib.suppress(*self._library_errors):
+                    self._agent.releaseXferReq(handle)
+            self._reads.clear()
+            try:
+                self.deregister(list(self._registered))
+                for name in list(self._connected):
+                    self.disconnect(name)
+            except MxError as error:
+                log.debug("closing the NIXL agent", extra={"fields": {"error": str(error)}})
+            self._registered.clear()
+            self._connected.clear()
+            # The destructor closes UCX's worker, and its sockets and queues with it.
+            self._agent = self._engine = None
 
     @property
     def _library_errors(self) -> tuple[type[Exception], ...]:
@@ -217,6 +270,13 @@ class NixlBackend:
         )
 
     def _call(self, doing: str, call: Callable[[], T]) -> T:
+        """Run one call of the agent, which must take it from ``self``: it may be replaced meanwhile."""
+        with self._lock:
+            if self._agent is None:
+                raise UnavailableError(f"could not {doing}: the NIXL agent is closed")
+            return self._run(doing, call)
+
+    def _run(self, doing: str, call: Callable[[], T]) -> T:
         """Run one library call; its errors become ours, by table."""
         nixl = self._nixl
         try:

@@ -14,6 +14,7 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -149,8 +150,8 @@ class Session:
         """
         with self._changed:
             while len(self._digests) <= segment and not self._digest_error:
-                known = len(self._digests)
-                if not self._changed.wait_for(lambda: self._more_than(known), timeout=timeout_s):
+                more = partial(self._more_than, len(self._digests))
+                if not self._changed.wait_for(more, timeout=timeout_s):
                     raise UnavailableError(f"no digest of segment {segment} within {timeout_s:g} s")
             if len(self._digests) > segment:
                 return self._digests[segment]

@@ -105,6 +105,14 @@ def test_a_stalled_read_is_stopped_before_anyone_reads_the_segment_again() -> No
     assert len(reads(swarm.handle(ReadStopped(0), 7.0))) == 1
 
 
+def test_a_stalled_source_reads_nothing_else_until_its_reads_have_ended() -> None:
+    swarm = Swarm([MIB] * 3, limits=Limits(window_max=1, stall_s=5))
+    swarm.handle(SourceJoined("a"), 0)
+    assert swarm.handle(Tick(), 5) == (Stop(0, "a"),)
+    assert reads(swarm.handle(Tick(), 6)) == []
+    assert reads(swarm.handle(ReadStopped(0), 7)) == [(1, "a")], "now it is on probation"
+
+
 def test_a_read_that_finishes_while_being_stopped_counts() -> None:
     swarm = Swarm([MIB], limits=Limits(stall_s=5))
     swarm.handle(SourceJoined("a"), 0)
