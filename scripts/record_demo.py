@@ -156,21 +156,22 @@ def film(frames: list[tuple[float, tuple[str, ...]]], title: str) -> str:
         stops.append(f"{at / total * 100:.3f}%{{transform:translateY({-number * height}px)}}")
         at += seconds
     rows_svg = "\n".join(f'<g id="{name}">{row}</g>' for row, name in ids.items())
-    last = f"translateY({-(len(frames) - 1) * height}px)"
+    last = -(len(frames) - 1) * height
     nl = "\n"
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{escape(title)}">
+    size = f'width="{width}" height="{height}"'
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {size} role="img">
 <title>{escape(title)}</title>
 <style>
 text{{font-size:{FONT_PX}px;font-family:ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace}}
-#film{{transform:{last};animation:play {total:.2f}s step-end infinite}}
+#film{{transform:translateY({last}px);animation:play {total:.2f}s step-end infinite}}
 @media (prefers-reduced-motion:reduce){{#film{{animation:none}}}}
 @keyframes play{{{"".join(stops)}}}
 </style>
 <defs>
 {rows_svg}
 </defs>
-<rect width="{width}" height="{height}" rx="8" fill="{BACKGROUND}"/>
-<svg width="{width}" height="{height}"><g id="film" fill="{FOREGROUND}" transform="translate(0 {-(len(frames) - 1) * height})">
+<rect {size} rx="8" fill="{BACKGROUND}"/>
+<svg {size}><g id="film" fill="{FOREGROUND}" transform="translate(0 {last})">
 {nl.join(strips)}
 </g></svg>
 </svg>
