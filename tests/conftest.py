@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from concurrent.futures.thread import _threads_queues
 
 import pytest
 
@@ -18,7 +19,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     left = [
         thread
         for thread in threading.enumerate()
-        if not thread.daemon and thread is not threading.main_thread()
+        if not thread.daemon
+        and thread is not threading.main_thread()
+        and thread not in _threads_queues  # idle workers of a pool: the interpreter ends them itself
     ]
     for thread in left:
         thread.join(_GRACE_S / len(left))
