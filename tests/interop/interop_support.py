@@ -50,6 +50,28 @@ port = int(sys.argv[2])
 sys.exit(asyncio.run(serve(settings, port=port, on_ready=lambda server: print(server.listen, flush=True))))
 """
 
+# What mx finds where the server is not its own: the published service and nothing else.
+PUBLISHED_SERVER = """
+import asyncio
+import grpc.aio
+from mx.server.sources import P2pService
+from mx.services.sources import SourcesService
+from mx.store.memory import MemorySourceStore
+from mx.wire.v1 import p2p
+from mx.wiring import SystemClock
+
+async def main():
+    sources = SourcesService(MemorySourceStore(), SystemClock(), heartbeat_timeout_s=90, gc_timeout_s=3600)
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([p2p.P2pService_handler(P2pService(sources))])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(f"127.0.0.1:{port}", flush=True)
+    await server.wait_for_termination()
+
+asyncio.run(main())
+"""
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -65,10 +87,10 @@ def until(condition: Callable[[], bool], *, what: str, within_s: float = 20.0) -
 
 
 @contextmanager
-def mx_server(folder: Path, *, port: int = 0) -> Iterator[str]:
+def mx_server(folder: Path, *, port: int = 0, program: str = SERVER) -> Iterator[str]:
     """A server of mx with its database in ``folder``; its address. It is killed at the end."""
     child = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(folder / "models.db"), str(port)],
+        [sys.executable, "-c", program, str(folder / "models.db"), str(port)],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
 import pytest
 from interop_support import (
     IDENTITY,
+    PUBLISHED_SERVER,
     PublishedWorker,
     Rows,
     StartWorker,
@@ -133,6 +135,36 @@ def test_a_source_of_mx_and_a_published_one_serve_one_pull(
     assert sum(share.bytes for share in shares) == BYTES
     assert not any(share.dropped for share in shares), shares
     assert outcome.report.verified == all(share.worker_id == "aaaa0004" for share in shares if share.segments)
+
+
+@MODES
+def test_mx_to_mx_and_to_a_published_target_through_a_server_without_calls_of_mx(
+    published_python: str, tmp_path: Path, p2p: bool
+) -> None:
+    """Both targets see what published peers are told: no digests, and no empty tensors."""
+    with mx_server(tmp_path, program=PUBLISHED_SERVER) as address, ExitStack() as ends:
+        original, mine = Tensors(ROWS, seed=12), Tensors(ROWS)
+        source = mx_engine(address, worker_id="aaaa0010", **{"worker.p2p_metadata": p2p})
+        ends.callback(source.close)
+        source.publish(original.local)
+        ready(address, "aaaa0010")
+        target = mx_engine(address, worker_id="bbbb0010")
+        ends.callback(target.close)
+        outcome = target.pull(mine.local)
+        assert isinstance(outcome, Loaded), outcome
+        assert not outcome.report.verified
+        assert mine.digests() == original.digests()
+        theirs = PublishedWorker(
+            published_python,
+            address,
+            worker_id="cccc0010",
+            tensors=ROWS,
+            p2p_metadata=p2p,
+            log=tmp_path / "target.log",
+        )
+        ends.callback(theirs.close)
+        assert "seconds" in theirs.ask("pull")
+        assert theirs.ask("digest")["digests"] == original.digests()
 
 
 @pytest.mark.parametrize(
