@@ -3,6 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM_VENV := $(or $(MX_VLLM_VENV),.venv-vllm)
+INTEROP_VENV := $(or $(MX_INTEROP_VENV),.venv-interop)
 ARGS ?=
 
 help: ## this list
@@ -29,11 +30,11 @@ check: $(VENV)/.developer ## format, lint, types, import contracts, generated fi
 	$(BIN)/python protos/generate.py --check
 
 # The published package, for the interop tests.
-.venv-interop/.installed: pyproject.toml scripts/setup-interop.sh
+$(INTEROP_VENV)/.installed: pyproject.toml scripts/setup-interop.sh
 	scripts/setup-interop.sh
 
-test: check .venv-interop/.installed ## everything that needs no vLLM
-	MX_INTEROP_PYTHON=.venv-interop/bin/python $(BIN)/python -m pytest -m "not vllm" $(ARGS)
+test: check $(INTEROP_VENV)/.installed ## everything that needs no vLLM
+	MX_INTEROP_PYTHON=$(INTEROP_VENV)/bin/python $(BIN)/python -m pytest -m "not vllm" $(ARGS)
 
 test-vllm: ## the tests with a real vLLM, set up in .venv-vllm (about 8 minutes on two cores)
 	scripts/setup-vllm.sh
@@ -50,9 +51,9 @@ format: $(VENV)/.developer ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed .venv-interop/.installed ## the benchmarks behind the figures in docs
+bench: $(VENV)/.installed $(INTEROP_VENV)/.installed ## the benchmarks behind the figures in docs
 	$(BIN)/python benchmarks/pull.py
-	$(BIN)/python benchmarks/published_pull.py
+	$(BIN)/python benchmarks/published_pull.py --python $(INTEROP_VENV)/bin/python
 	$(BIN)/python benchmarks/control_plane.py
 
 clean: ## remove what the targets made
