@@ -236,11 +236,13 @@ def _wait_ready(endpoint: str, process: subprocess.Popen[bytes], log: Callable[[
 
 
 def _tail(stream: IO[bytes] | None) -> str:
+    """What a process said last: its error, not the hint below it."""
     if stream is None:
         return ""
     stream.seek(max(stream.seek(0, os.SEEK_END) - 2000, 0))
     lines = stream.read().decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines or ["it said nothing"])[-1]
 
 
 def _free_port() -> int:

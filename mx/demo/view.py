@@ -18,6 +18,9 @@ from mx.demo.fleet import Demo, DemoReport, Replica
 
 COLUMNS = ("load", *STAGES)
 _COLOURS = {"serving": "green", "failed": "red", "pulling": "cyan", "loading": "yellow"}
+# In these states bytes move; in others the bytes are those of the state before, and have no rate.
+_MOVING = ("loading", "pulling")
+_STATE_WIDTH = max(map(len, (*_COLOURS, "comparing", "starting")))  # columns stay where they are
 
 
 @contextmanager
@@ -33,7 +36,7 @@ def live(demo: Demo, console: Console) -> Iterator[None]:
 def _table(demo: Demo) -> Group:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("replica")
-    table.add_column("state")
+    table.add_column("state", width=_STATE_WIDTH)
     table.add_column("progress", width=24)
     table.add_column("bytes", justify="right")
     table.add_column("rate", justify="right")
@@ -57,8 +60,11 @@ def _row(replica: Replica) -> tuple[Any, ...]:
         )
     total = replica.total or 1
     moved = format_size(replica.done) if replica.done else ""
-    rate = format_rate(replica.bytes_s) if replica.done else ""
-    return replica.name, state, ProgressBar(total=total, completed=replica.done, width=24), moved, rate, ""
+    rate = format_rate(replica.bytes_s) if replica.done and replica.state in _MOVING else ""
+    bar = ProgressBar(
+        total=total, completed=replica.done, width=24, complete_style=_COLOURS.get(replica.state, "default")
+    )
+    return replica.name, state, bar, moved, rate, ""
 
 
 def origin(row: Any) -> str:
