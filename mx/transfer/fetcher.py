@@ -271,7 +271,11 @@ class Fetcher:
                     self._events.append(item)
 
     def _run_events(self) -> None:
-        while self._events and self._book is not None:
+        """Handle what is there now. What a read that blocked left behind waits for the next turn:
+        otherwise one chain of reads would keep deadline, leases, verdicts and new sources waiting."""
+        for _ in range(len(self._events)):
+            if self._book is None:
+                return
             event, book = self._events.popleft(), self._book
             before = book.swarm.verified
             commands = book.swarm.handle(event, time.monotonic())

@@ -402,3 +402,43 @@ def test_a_published_peer_in_central_mode_is_read_from_its_record(fleet: Fleet) 
     assert isinstance(outcome, Loaded)
     assert not outcome.report.verified
     assert content(got) == content(tensors(None)[1])
+
+
+def blocking(seconds: float) -> Callable[[PendingRead], None]:
+    """Reads as over shared memory: posting one returns when the bytes are there."""
+    return lambda _: threading.Event().wait(seconds) and None
+
+
+def test_between_reads_that_block_everything_else_gets_its_turn(fleet: Fleet) -> None:
+    """Leases, stalls and progress are looked at while a long pull runs, not when it is over."""
+    fleet.source()
+    heard: list[int] = []
+    heard_before_read: list[int] = []
+    block = blocking(0.05)
+
+    def read(pending: PendingRead) -> None:
+        heard_before_read.append(len(heard))
+        block(pending)
+
+    fleet.fabric.fault = read
+    outcome = fleet.engine().pull(tensors(b"\0")[0], on_progress=lambda done, _: heard.append(done))
+    assert isinstance(outcome, Loaded)
+    assert heard_before_read[-1] >= 3, "progress is said four times a second"
+    assert 0 < heard[2] < sum(SIZES), "verdicts are taken in while reads go on"
+
+
+def test_a_deadline_ends_a_pull_whose_reads_block(fleet: Fleet) -> None:
+    fleet.source()
+    posted: list[PendingRead] = []
+    block = blocking(0.05)
+
+    def read(pending: PendingRead) -> None:
+        posted.append(pending)
+        block(pending)
+
+    fleet.fabric.fault = read
+    outcome = fleet.engine().pull(tensors(b"\0")[0], deadline_s=0.3)
+    assert isinstance(outcome, Failed)
+    assert outcome.mutated
+    assert "not complete after 0.3 s" in outcome.reason
+    assert len(posted) <= 0.3 / 0.05 + 4, "at most a window of reads is begun after the deadline"
