@@ -7,12 +7,13 @@ asked once more, because a pull that has verified half of its bytes is worth a s
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from mx.errors import MxError
 from mx.transfer.fetcher import Exhausted, Inbox, Joined
@@ -61,11 +62,19 @@ class Connector:
         self._lost.put(name)
 
     def stop(self) -> None:
-        """No more sources are wanted."""
-        self._stopped = True
+        """No more sources are wanted. Does not wait: one that still comes is closed again at once.
+
+        A source that is frozen takes its time to answer, which a pull that is done does not have.
+        """
+        with self._lock:
+            self._stopped = True
         self._lost.put(None)
-        self._thread.join()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=False)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                arrival = self.inbox.get_nowait()
+                if isinstance(arrival, Joined):
+                    arrival.session.close(reason="no longer wanted")
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -113,10 +122,16 @@ class Connector:
             room = self._max - len(self._live)
             batch, reserve = reserve[:room], reserve[room:]
             self._tried.update(_process(candidate) for candidate in batch)
-            list(self._pool.map(lambda candidate: self._open(candidate, started), batch))
+            try:
+                opening = [self._pool.submit(self._open, candidate, started) for candidate in batch]
+            except RuntimeError:  # stopped in between
+                break
+            wait(opening)
         return reserve
 
     def _open(self, candidate: Candidate, started: float) -> None:
+        if self._stopped:
+            return
         try:
             session = self._connect(candidate)
         except MxError as error:
@@ -129,10 +144,11 @@ class Connector:
         with self._lock:
             self.connect_s = self.connect_s or time.monotonic() - started
             self._live.add(session.name)
-        if self._stopped:
+            wanted = not self._stopped
+            if wanted:
+                self.inbox.put(Joined(session))
+        if not wanted:
             session.close(reason="no longer wanted")
-        else:
-            self.inbox.put(Joined(session))
 
 
 def _process(candidate: Candidate) -> tuple[str, str]:
