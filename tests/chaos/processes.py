@@ -1,0 +1,318 @@
+"""Real processes for fault tests: an mx server, workers, and addresses where nobody answers.
+
+Every child dies with this process, and every wait has a deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, Self
+
+from mx.client.sync import SyncClient
+from mx.core.source import SourceFilter, SourceSummary
+from mx.errors import MxError
+
+DEADLINE_S = 60.0
+WORKER = Path(__file__).with_name("worker.py")
+# Runs mx so that it dies with the test; as root, without the right to ignore permission bits.
+MX = (
+    "import ctypes, runpy, sys\n"
+    "libc = ctypes.CDLL(None)\n"
+    "libc.prctl(1, 9)\n"
+    "sys.argv[0] = 'mx'\n"
+    "runpy.run_module('mx', run_name='__main__')\n"
+)
+_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2
+
+SETTINGS = """\
+sources:
+  heartbeat_timeout_s: {heartbeat_timeout_s}
+  reaper_interval_s: {reaper_interval_s}
+  gc_timeout_s: {gc_timeout_s}
+  status_ttl_s: 7d
+"""
+
+
+def until(condition: Callable[[], object], what: str, *, within_s: float = DEADLINE_S) -> None:
+    """Return once ``condition`` holds; a server that is away is not there yet."""
+    end = time.monotonic() + within_s
+    while True:
+        with contextlib.suppress(MxError):
+            if condition():
+                return
+        assert time.monotonic() < end, f"not within {within_s:g} s: {what}"
+        threading.Event().wait(0.02)
+
+
+def free_port() -> int:
+    """A port outside the range of outgoing connections.
+
+    Inside it a client that tries to reach a server that is down may connect to itself.
+    """
+    draw = random.SystemRandom()
+    while True:
+        port = draw.randrange(20_000, 30_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment without any setting of mx."""
+    foreign = {k: v for k, v in os.environ.items() if not k.startswith(("MX_", "MODEL_EXPRESS_", "UCX_"))}
+    quiet = {"UCX_LOG_LEVEL": "error", "NIXL_LOG_LEVEL": "ERROR", "PYTHONUNBUFFERED": "1"}
+    return foreign | quiet | changes
+
+
+class Server:
+    """``mx server start`` on one port and one database, as often as a test starts it."""
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        heartbeat_timeout_s: int = 90,
+        reaper_interval_s: int = 30,
+        gc_timeout_s: int = 3600,
+    ) -> None:
+        self.home = home
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.database = home / "models.db"
+        self.log = home / "server.log"
+        self._config = home / "model-express.yaml"
+        self._config.write_text(
+            SETTINGS.format(
+                heartbeat_timeout_s=heartbeat_timeout_s,
+                reaper_interval_s=reaper_interval_s,
+                gc_timeout_s=gc_timeout_s,
+            )
+        )
+        self.process: subprocess.Popen[str] | None = None
+        self.client = SyncClient(self.address, timeout_s=10, max_retries=0)
+
+    def launch(self, *args: str) -> subprocess.Popen[str]:
+        """The process, started and not waited for."""
+
+        def give_up() -> None:
+            import ctypes
+
+            libc = ctypes.CDLL(None)
+            for capability in (_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH):
+                libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+        command = [sys.executable, "-c", MX, "--config", str(self._config), "server", "start"]
+        command += ["--host", "127.0.0.1", "--port", str(self.port), "--metrics-port", "0"]
+        if "--database-path" not in args:
+            command += ["--database-path", str(self.database)]
+        with self.log.open("a") as log:
+            return subprocess.Popen(
+                [*command, *args],
+                cwd=self.home,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.PIPE,
+                text=True,
+                preexec_fn=give_up if os.geteuid() == 0 else None,
+            )
+
+    def start(self) -> Self:
+        self.process = self.launch()
+        threading.Thread(target=self._drain, args=(self.process.stderr,), daemon=True).start()
+
+        def ready() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, self.log.read_text()
+            return self.client.health().status == "ok"
+
+        until(ready, "the server answers")
+        return self
+
+    def _drain(self, stderr: IO[str]) -> None:
+        with self.log.open("a") as log:
+            for line in stderr:
+                log.write(line)
+                log.flush()
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(DEADLINE_S)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def sources(self, status: int | None = None) -> dict[str, SourceSummary]:
+        """Rows by worker id, straight from the server."""
+        return {row.worker_id: row for row in self.client.list_sources(SourceFilter(status=status))}
+
+    def close(self) -> None:
+        self.client.close()
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait(DEADLINE_S)
+
+
+class Worker:
+    """One worker process; see worker.py for what it says."""
+
+    def __init__(self, name: str, home: Path, task: dict[str, Any], env: dict[str, str]) -> None:
+        self.name = name
+        self._log = home / f"{name}-{random.randrange(1 << 32):08x}.log"
+        self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(WORKER), json.dumps({"name": name, **task})],
+                env=environment(**env),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def _follow(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with contextlib.suppress(ValueError):  # a library printed something
+                self._events.put(json.loads(line))
+        self._events.put({"event": "ended"})
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def tell(self, do: str, **options: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": do, **options}) + "\n")
+        self.process.stdin.flush()
+
+    def next_event(self, *, within_s: float = DEADLINE_S) -> dict[str, Any]:
+        """The next line, whatever it is."""
+        try:
+            return self._events.get(timeout=within_s)
+        except queue.Empty:
+            raise AssertionError(f"{self.name} said nothing for {within_s:g} s\n{self.log}") from None
+
+    def hear(self, event: str, *, within_s: float = DEADLINE_S) -> dict[str, Any]:
+        """The next line, which must be this event."""
+        heard = self.next_event(within_s=within_s)
+        assert heard["event"] == event, f"{self.name}: {heard} instead of {event}\n{self.log}"
+        return heard
+
+    def ask(self, do: str, event: str, *, within_s: float = DEADLINE_S, **options: object) -> dict[str, Any]:
+        self.tell(do, **options)
+        return self.hear(event, within_s=within_s)
+
+    def publish(self) -> Self:
+        assert self.ask("publish", "published")["ready"]
+        return self
+
+    def pull(self, *, within_s: float = DEADLINE_S, **options: object) -> dict[str, Any]:
+        return self.ask("pull", "outcome", within_s=within_s, **options)
+
+    def wrong_words(self) -> int:
+        return int(self.ask("content", "content")["wrong"])
+
+    def untouched(self) -> bool:
+        return bool(self.ask("content", "content")["untouched"])
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(DEADLINE_S)
+
+    def end(self) -> float:
+        """Ask it to close and wait for a clean end; seconds that closing took."""
+        seconds = float(self.ask("close", "closed")["seconds"])
+        assert self.process.wait(DEADLINE_S) == 0, self.log
+        return seconds
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(DEADLINE_S)
+        for stream in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(OSError):
+                assert stream is not None
+                stream.close()
+
+
+class Site:
+    """The server and the workers of one test; they end with it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.model = f"org/{home.name}"
+        self._ends: list[Callable[[], None]] = []
+        self._server: Server | None = None
+
+    @property
+    def server(self) -> Server:
+        assert self._server is not None, "this test started no server"
+        return self._server
+
+    def use(self, server: Server) -> None:
+        """A server that others use too and that ends later."""
+        self._server = server
+
+    def serve(self, **options: int) -> Server:
+        self._server = Server(self.home, **options)
+        self._ends.append(self._server.close)
+        return self._server.start()
+
+    def worker(
+        self,
+        name: str,
+        *,
+        sizes: list[int],
+        filled: bool = False,
+        address: str = "",
+        transports: str = "",
+        **task: object,
+    ) -> Worker:
+        """A worker, started and not waited for. ``transports`` is UCX_TLS."""
+        told = {
+            "server": address or self.server.address,
+            "model": self.model,
+            "sizes": sizes,
+            "filled": filled,
+        }
+        env = {"UCX_TLS": transports} if transports else {}
+        worker = Worker(name, self.home, told | task, env)
+        self._ends.append(worker.close)
+        return worker
+
+    def done_bytes(self) -> int:
+        """Bytes that the newest running or finished load of this test's model has verified."""
+        reports = self.server.client.list_transfers()
+        return next((r.bytes_done for r in reports if r.model_name == self.model), 0)
+
+    def close(self) -> None:
+        for end in reversed(self._ends):
+            end()
+
+
+@contextlib.contextmanager
+def black_hole() -> Iterator[str]:
+    """An address where connections are accepted and nothing is ever said."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        host, port = listener.getsockname()
+        yield f"{host}:{port}"
