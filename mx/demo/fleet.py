@@ -29,13 +29,18 @@ STOP_S = 15.0
 
 @dataclass(slots=True)
 class Replica:
-    """What is known of one replica while it runs. ``row`` is its line of the report."""
+    """What is known of one replica while it runs. ``row`` is its line of the report.
+
+    ``since_done`` bytes had moved at ``since_s``, the first news of bytes in this state: what was
+    waited for before them, such as the transfer library, is no part of the rate.
+    """
 
     name: str
     state: str = "waiting"
     done: int = 0
     total: int = 0
     since_s: float = 0.0
+    since_done: int = 0
     heard_s: float = 0.0
     row: dict[str, object] = field(default_factory=dict)
     error: str = ""
@@ -45,7 +50,7 @@ class Replica:
     @property
     def bytes_s(self) -> float:
         passed = time.monotonic() - self.since_s
-        return self.done / passed if self.done and passed > 0 else 0.0
+        return max(self.done - self.since_done, 0) / passed if passed > 0 else 0.0
 
     @property
     def over(self) -> bool:
@@ -156,8 +161,8 @@ class Demo:
         replica.heard_s = time.monotonic()
         match event:
             case {"event": "state", "state": str(state), "done": int(done), "total": int(total)}:
-                if state != replica.state:
-                    replica.since_s = time.monotonic()
+                if state != replica.state or not replica.done:
+                    replica.since_s, replica.since_done = time.monotonic(), done
                 replica.state, replica.done, replica.total = state, done, total
             case {"event": "loaded", **row}:
                 replica.row = {str(key): value for key, value in row.items()}

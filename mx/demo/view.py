@@ -60,7 +60,7 @@ def _row(replica: Replica) -> tuple[Any, ...]:
         )
     total = replica.total or 1
     moved = format_size(replica.done) if replica.done else ""
-    rate = format_rate(replica.bytes_s) if replica.done and replica.state in _MOVING else ""
+    rate = format_rate(replica.bytes_s) if replica.bytes_s and replica.state in _MOVING else ""
     bar = ProgressBar(
         total=total, completed=replica.done, width=24, complete_style=_COLOURS.get(replica.state, "default")
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -51,6 +52,24 @@ def test_columns_stay_where_they_are() -> None:
 )
 def test_a_failed_process_is_known_by_its_error(said: bytes, expected: str) -> None:
     assert _tail(io.BytesIO(said)) == expected
+
+
+def test_the_wait_before_the_first_bytes_is_no_part_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    replica = Replica("replica-2")
+
+    def hear(at: float, done: int) -> float:
+        nonlocal now
+        now = at
+        Demo._take(replica, {"event": "state", "state": "pulling", "done": done, "total": 4000})
+        return replica.bytes_s
+
+    assert hear(100, 0) == 0
+    assert hear(110, 0) == 0
+    assert hear(120, 1000) == 0, "one point is no rate"
+    assert hear(121, 2000) == 1000
+    assert hear(122, 3500) == 1250
 
 
 def test_a_replica_that_did_not_start_has_no_rate() -> None:
