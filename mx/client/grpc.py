@@ -43,8 +43,9 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # By default a client that lost its server looks for it again after up to two minutes, and every
     # call in between fails: a restarted server would miss heartbeats until sources count as dead.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
+    # How long one attempt may take, whatever the name says: a server far away or busy is there too.
+    ("grpc.min_reconnect_backoff_ms", 2000),
     # A host that vanished without a word is noticed while a call waits, not after TCP's 15 minutes.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -150,7 +151,8 @@ class GrpcClient:
 
     async def _send(self, call: Call) -> Any:
         method = getattr(self._stub(call.service), call.method)
-        attempts = Attempts(call.rule or self._rule, timeout_s=self._timeout_s, begin_s=time.monotonic())
+        timeout_s = min(self._timeout_s, call.limit_s)
+        attempts = Attempts(call.rule or self._rule, timeout_s=timeout_s, begin_s=time.monotonic())
         while True:
             try:
                 return await method(

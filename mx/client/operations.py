@@ -7,6 +7,7 @@ fall back alike. Nothing here waits or knows the time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -47,13 +48,21 @@ class NotOfferedError(PreconditionError):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One RPC to make; ``rule`` None means the client's usual retries."""
+    """One RPC to make; ``rule`` None means the client's usual retries.
+
+    ``limit_s`` bounds it with all its retries, where the client's own bound is longer.
+    """
 
     service: str
     method: str
     request: Message
     rule: RetryRule | None = None
+    limit_s: float = math.inf
 
+
+# Between a cold worker and its disk, or between an ending process and its end: a server that is
+# frozen accepts a connection and never answers.
+_BRIEF_S = 3.0
 
 Operation = Generator[Call, Any, T]
 
@@ -129,7 +138,7 @@ def find_peers(identity: SourceIdentity, worker_rank: int) -> Operation[tuple[So
         request = codec.build(
             admin.FindPeersRequest, identity=codec.encode_identity(identity), worker_rank=worker_rank
         )
-        reply: admin.FindPeersResponse = yield Call(ADMIN, "FindPeers", request)
+        reply: admin.FindPeersResponse = yield Call(ADMIN, "FindPeers", request, limit_s=_BRIEF_S)
         return tuple(map(admin_codec.decode_row, reply.rows))
     except NotOfferedError:
         query = SourceFilter(status=SourceStatus.READY, worker_rank=worker_rank)
@@ -150,7 +159,7 @@ def get_source(source_id: str, worker_id: str) -> Operation[SourceEntry | None]:
 def withdraw(key: WorkerKey) -> Operation[bool]:
     try:
         request = admin.WithdrawSourceRequest(key=admin_codec.encode_key(key))
-        reply: admin.WithdrawSourceResponse = yield Call(ADMIN, "WithdrawSource", request)
+        reply: admin.WithdrawSourceResponse = yield Call(ADMIN, "WithdrawSource", request, limit_s=_BRIEF_S)
         return reply.removed
     except NotOfferedError:
         return (yield from update_status(key, SourceStatus.STALE, source_load=None))

@@ -73,6 +73,7 @@ class Publisher:
         self._load = load
         self._stop = threading.Event()
         self._published = threading.Event()
+        self._recorded = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mx-publisher", daemon=True)
 
     def start(self) -> None:
@@ -83,11 +84,14 @@ class Publisher:
         return self._published.wait(timeout_s)
 
     def withdraw(self, *, timeout_s: float) -> None:
-        """Stop the heartbeat and remove the record; a server that is away forgets it by itself."""
+        """Stop the heartbeat and remove the record; a server that is away forgets it by itself.
+
+        ``timeout_s`` bounds the wait for a heartbeat under way, the client the call after it.
+        """
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-        if not self._published.is_set():
+        if not self._recorded.is_set() or self._thread.is_alive():
             return
         try:
             self._registry.withdraw(self._key)
@@ -128,6 +132,7 @@ class Publisher:
     def _publish(self) -> bool:
         """Record, mx's own record beside it, then READY: peers see it only when all is there."""
         self._registry.publish(self._identity, self._worker, worker_id=self._key.worker_id, pod=self._pod)
+        self._recorded.set()
         try:
             self._registry.announce(self._key, self._peer)
         except PreconditionError:
