@@ -156,9 +156,10 @@ class Server:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def sources(self, status: int | None = None) -> dict[str, SourceSummary]:
+    def sources(self, *, model: str | None = None, status: int | None = None) -> dict[str, SourceSummary]:
         """Rows by worker id, straight from the server."""
-        return {row.worker_id: row for row in self.client.list_sources(SourceFilter(status=status))}
+        found = self.client.list_sources(SourceFilter(model_name=model, status=status))
+        return {row.worker_id: row for row in found}
 
     def close(self) -> None:
         self.client.close()
@@ -316,3 +317,52 @@ def black_hole() -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         host, port = listener.getsockname()
         yield f"{host}:{port}"
+
+
+@contextlib.contextmanager
+def far_away(address: str, *, delay_s: float) -> Iterator[str]:
+    """An address that leads to ``address``, with every byte of an answer late by ``delay_s``."""
+    host, _, port = address.rpartition(":")
+
+    def answers(near: socket.socket, far: socket.socket) -> None:
+        late: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+
+        def deliver() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    due, data = late.get()
+                    threading.Event().wait(max(due - time.monotonic(), 0))
+                    if not data:
+                        near.shutdown(socket.SHUT_RDWR)
+                        return
+                    near.sendall(data)
+
+        threading.Thread(target=deliver, daemon=True).start()
+        data = b"-"
+        while data:
+            try:
+                data = far.recv(1 << 16)
+            except OSError:
+                data = b""
+            late.put((time.monotonic() + delay_s, data))
+
+    def asks(near: socket.socket, far: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := near.recv(1 << 16):
+                far.sendall(data)
+        with contextlib.suppress(OSError):
+            far.shutdown(socket.SHUT_RDWR)
+
+    def accept(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection((host, int(port)))
+                for pump in (answers, asks):
+                    threading.Thread(target=pump, args=(near, far), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        threading.Thread(target=accept, args=(listener,), daemon=True).start()
+        name, bound = listener.getsockname()
+        yield f"{name}:{bound}"
+        listener.shutdown(socket.SHUT_RDWR)
