@@ -46,8 +46,9 @@ from mx.core.tensors import HOST_DEVICE, Extents, Region, TensorDescriptor
 from mx.core.units import format_size, parse_size
 from mx.errors import MxError
 from mx.ports import ReadState
-from mx.transfer.engine import Loaded, LocalTensors, TransferEngine
+from mx.transfer.engine import TransferEngine
 from mx.transfer.nixl import NixlBackend
+from mx.transfer.outcome import Loaded, LocalTensors
 
 GAP_BYTES = 64
 PR_SET_PDEATHSIG = 1
@@ -330,8 +331,9 @@ def show(result: dict[str, object]) -> None:
     console = Console()
     console.print(table)
     for case in result["cases"]:  # type: ignore[attr-defined]
+        beside = case["read_over_raw_while_verifying"]
         console.print(
-            f"{case['case']}: while digests are computed beside it the read stage runs at {case['read_over_raw_while_verifying']:.2f} of raw; "
+            f"{case['case']}: while digests are computed beside it the read stage runs at {beside:.2f} of raw; "
             f"digests took {case['verify_cpu_s'] * 1000:.0f} ms of a core; "
             f"first touch makes the pull {case['first_touch_over_touched']:.1f} times as long; "
             f"one joined descriptor would run at {case['raw_joined_gb_s']:.1f} GB/s"

@@ -6,11 +6,18 @@ A thread of its own sends them, so that a slow or dead server never slows a pull
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
-from mx.core.transfer import TransferReport, TransferState
+from mx.core.source import WorkerKey
+from mx.core.transfer import Strategy, TransferReport, TransferState
 from mx.errors import MxError
+from mx.transfer.fetcher import FetchResult
+from mx.transfer.outcome import LocalTensors
 
 log = logging.getLogger(__name__)
 
@@ -72,3 +79,91 @@ class Reporter:
                 return
             except MxError as error:
                 log.debug("report not delivered", extra={"fields": {"error": error.message}})
+
+
+class Load:
+    """One load of one rank since its construction, told as reports."""
+
+    def __init__(self, key: WorkerKey, model_name: str, local: LocalTensors, nonce: str) -> None:
+        """``nonce`` differs for every process."""
+        self.local = local
+        self._key = key
+        self._model_name = model_name
+        self._started_s = time.monotonic()
+        self._started_ms = time.time_ns() // 1_000_000
+        self._id = f"{nonce}-{self._started_ms:x}"
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started_s
+
+    def running(self, done: int, total: int) -> TransferReport:
+        """``done`` of ``total`` bytes are verified."""
+        return replace(self._report(), bytes_total=total, bytes_done=done)
+
+    def finished(self, result: FetchResult, stages_s: Mapping[str, float]) -> TransferReport:
+        """The end of a pull that was complete; whoever knows that it failed says so with ``replace``."""
+        return replace(
+            self._report(),
+            state=TransferState.DONE,
+            bytes_done=result.bytes_done,
+            verified=result.verified,
+            stages_s=stages_s,
+            sources=result.shares,
+            segments=result.segments,
+            segments_reread=result.rereads,
+            verify_cpu_s=result.verify_cpu_s,
+        )
+
+    def _report(self) -> TransferReport:
+        return TransferReport(
+            transfer_id=self._id,
+            model_name=self._model_name,
+            source_id=self._key.source_id,
+            worker_id=self._key.worker_id,
+            worker_rank=self._key.worker_rank,
+            strategy=Strategy.PEER,
+            state=TransferState.RUNNING,
+            bytes_total=self.local.total_bytes,
+            bytes_done=0,
+            verified=False,
+            started_at_ms=self._started_ms,
+            seconds=self.seconds,
+            tensors=len(self.local.descriptors),
+        )
+
+
+def disk_report(
+    key: WorkerKey, model_name: str, *, bytes_total: int, seconds: float, reason: str
+) -> TransferReport:
+    """A load by the engine's own loader that took ``seconds`` until now, and why no peer did it."""
+    return TransferReport(
+        transfer_id=secrets.token_hex(8),
+        model_name=model_name,
+        source_id=key.source_id,
+        worker_id=key.worker_id,
+        worker_rank=key.worker_rank,
+        strategy=Strategy.DISK,
+        state=TransferState.DONE,
+        bytes_total=bytes_total,
+        bytes_done=bytes_total,
+        verified=False,
+        started_at_ms=time.time_ns() // 1_000_000 - int(seconds * 1000),
+        seconds=seconds,
+        reason=reason,
+    )
+
+
+def summary(report: TransferReport) -> dict[str, object]:
+    """The one line that a load leaves in the log."""
+    return {
+        "model": report.model_name,
+        "strategy": report.strategy.value,
+        "bytes": report.bytes_done,
+        "seconds": round(report.seconds, 3),
+        "gbit_s": round(report.gbit_s, 1),
+        "verified": report.verified,
+        "segments": report.segments,
+        "reread": report.segments_reread,
+        "sources": ",".join(share.worker_id for share in report.sources if share.bytes),
+    }

@@ -41,8 +41,9 @@ from mx.core.tensors import Extents, TensorDescriptor
 from mx.engines.discovery import connect
 from mx.errors import MxError
 from mx.transfer.digests import XXH3, host_digest
-from mx.transfer.engine import Failed, Loaded, LocalTensors, Outcome, Skipped, TransferEngine
+from mx.transfer.engine import TransferEngine
 from mx.transfer.nixl import NixlBackend
+from mx.transfer.outcome import Failed, Loaded, LocalTensors, Outcome, Skipped
 
 PR_SET_PDEATHSIG = 1
 GAP_BYTES = 64
@@ -137,7 +138,7 @@ class Worker:
             "worker.host": "127.0.0.1",
             "worker.metadata_port": 0,
             "worker.heartbeat_interval_s": 1,
-            "transfer.segment_bytes": 4 << 20,
+            "transfer.segment_bytes": 2 << 20,
             "transfer.digest_threads": 1,
         }
         self._settings = load_settings(flags=flags | task.flags, environ={}, scope="worker")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,13 +13,14 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from mx.config import load_settings
-from mx.core.source import SourceIdentity
+from mx.core.source import PeerRecord, SourceIdentity, SourceStatus, WorkerRecord
 from mx.core.tensors import TensorDescriptor
 from mx.core.transfer import STAGES, Strategy, TransferState
 from mx.testing.clock import FakeClock
 from mx.testing.registry import InProcessRegistry
-from mx.transfer.engine import Failed, Loaded, LocalTensors, Skipped, TransferEngine
+from mx.transfer.engine import TransferEngine
 from mx.transfer.memory import MemoryBackend, MemoryFabric, PendingRead
+from mx.transfer.outcome import Failed, Loaded, LocalTensors, Skipped
 
 IDENTITY = SourceIdentity(model_name="org/model", mx_version="test", dtype="bfloat16")
 SIZES = [300_000, 64, 0, 1_000_000, 128, 70_000, 500_000]
@@ -321,11 +323,15 @@ def test_without_a_server_or_a_peer_nothing_is_touched_and_the_reason_is_said(fl
 
 
 def test_a_dead_source_that_is_still_listed_costs_nothing_but_a_reason(fleet: Fleet) -> None:
-    dead = fleet.source()
-    dead._server.stop(grace=0).wait()  # type: ignore[union-attr]  # as kill -9 does: no withdrawal
+    fleet.registry.publish(IDENTITY, WorkerRecord(worker_rank=0), worker_id="dead")
+    key = fleet.registry.list_sources()[0].key
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    fleet.registry.announce(key, PeerRecord(f"127.0.0.1:{port}", "generation"))
+    fleet.registry.update_status(key, SourceStatus.READY)
     outcome = fleet.engine().pull(tensors(b"\0")[0])
     assert isinstance(outcome, Skipped)
-    assert dead.worker_id in outcome.reason
+    assert "dead: can't reach" in outcome.reason
 
 
 def test_a_lost_record_is_published_again(fleet: Fleet) -> None:
