@@ -399,9 +399,15 @@ class Swarm:
 
     def _taint(self, source: str, reason: str, out: list[Command]) -> None:
         self._drop(source, reason, out)
-        for segment in [s for s, giver in self._giver.items() if giver == source]:
+        given = [s for s, giver in self._giver.items() if giver == source]
+        # A verdict still on its way is about the same bytes: without its reader it counts for nothing.
+        judged = [s for s, who in self._reader.items() if who == source and self._phase[s] is Phase.VERIFYING]
+        for segment in given:
             del self._giver[segment]
-            self._verified -= 1
+        for segment in judged:
+            del self._reader[segment]
+        self._verified -= len(given)
+        for segment in sorted(given + judged):
             self.rereads += 1
             self._requeue(segment)
 

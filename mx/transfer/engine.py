@@ -25,12 +25,13 @@ from mx.core.source import SourceEntry, SourceIdentity, SourceSummary
 from mx.core.swarm import Limits
 from mx.core.tensors import HOST_DEVICE, Region, layout_digest
 from mx.core.transfer import TransferReport, TransferState
-from mx.errors import MxError
+from mx.errors import DeadlineError, MxError
 from mx.ports import TransferBackend
 from mx.transfer.agent import DeviceKind, start_nixl
+from mx.transfer.book import FetchResult, Target
 from mx.transfer.connector import Connector
 from mx.transfer.digests import XXH3, Digester, host_digest
-from mx.transfer.fetcher import Fetcher, FetchResult, Target
+from mx.transfer.fetcher import Fetcher
 from mx.transfer.host import host_id
 from mx.transfer.outcome import Failed, Loaded, LocalTensors, Outcome, Skipped
 from mx.transfer.publication import Publication, Worker
@@ -39,6 +40,9 @@ from mx.transfer.report import Load, Reporter, ReportSink, disk_report, summary
 from mx.transfer.session import Candidate, Session, open_session
 
 log = logging.getLogger(__name__)
+
+# UCX looks at every device of the machine; 0.5 s here, and some drivers take their time.
+AGENT_START_S = 120.0
 
 
 class EngineClient(SourceRegistry, ReportSink, Protocol):
@@ -92,7 +96,8 @@ class TransferEngine:
         self._connector: Connector | None = None
         self._regions: tuple[Region, ...] = ()
         self._local: LocalTensors | None = None
-        self._quarantine: list[LocalTensors] = []  # memory that a lost read may still write to
+        # Memory that a read which can't be ended may still write to, with what is registered of it.
+        self._quarantine: list[tuple[LocalTensors, tuple[Region, ...]]] = []
         self._publication: Publication | None = None
         self._closed = False
 
@@ -102,7 +107,10 @@ class TransferEngine:
 
     def wait_started(self) -> None:
         """Return once the agent is there; raises the MxError that kept it from starting."""
-        self._backend.result()
+        try:
+            self._backend.result(AGENT_START_S)
+        except TimeoutError as error:
+            raise DeadlineError(f"the transfer agent did not start within {AGENT_START_S:g} s") from error
 
     def blob(self) -> bytes:
         """Agent metadata with what is registered now, as peers get it."""
@@ -169,18 +177,21 @@ class TransferEngine:
 
         ``on_progress`` gets (bytes verified, bytes in all) a few times a second.
         """
+        local = local.without_empty()
         load = Load(self._worker.key, self._worker.identity.model_name, local, self._worker.generation)
         if self._client is None:
             return Skipped("no mx server is configured")
         if not local.descriptors:
             return Skipped("the model has no tensors to fill")
+        if obstacle := self._obstacle(local):
+            return Failed(obstacle, mutated=False, blame="local")
         digest: Future[str] = Future()
         # Discovery goes on while the digest is computed; only the first connection waits for it.
         connector = self._connector or self._connect_sources(layout=digest.result)
         self._connector = None
-        layout = layout_digest(local.descriptors)
-        digest.set_result(layout)
         try:
+            layout = layout_digest(local.descriptors)
+            digest.set_result(layout)
             self.wait_started()
             agent_s = load.seconds
             begun = time.monotonic()
@@ -189,10 +200,12 @@ class TransferEngine:
             fetcher = self._fetcher(load, regions, layout, connector, on_progress)
             result = fetcher.run(deadline_s=deadline_s or self._settings.transfer.timeout_s)
             begun = time.monotonic()
-            fetcher.close_sessions(reason=result.reason)
+            fetcher.close_sessions(reason=result.reason, keep_agents=result.unsafe)
         except MxError as error:
             return Failed(error.message, mutated=False, blame="local")
         finally:
+            if not digest.done():
+                digest.set_result("")  # a connection that waits for it learns that nobody wants it
             connector.stop()
         stages = {
             "agent": agent_s,
@@ -205,6 +218,15 @@ class TransferEngine:
             "finalize": time.monotonic() - begun,
         }
         return self._conclude(local, result, load.finished(result, stages), connector)
+
+    def _obstacle(self, local: LocalTensors) -> str:
+        """Why this memory can't be filled now."""
+        if self._publication is not None:
+            return "this worker serves its tensors to peers; they can't be overwritten under readers"
+        held = {tensor.addr for old, _ in self._quarantine for tensor in old.descriptors if tensor.size}
+        if any(tensor.addr in held for tensor in local.descriptors):
+            return "a read of an earlier pull may still write into this memory; build the model anew"
+        return ""
 
     def _fetcher(
         self,
@@ -226,14 +248,12 @@ class TransferEngine:
             Target(load.local.descriptors, regions, layout, self._device),
             segment_bytes=transfer.segment_bytes,
             limits=Limits(window_max=transfer.window_max, stall_s=transfer.stall_timeout_s),
-            digester=self._digest[1] if transfer.verify else None,
+            digest=self._digest if transfer.verify else None,
             digest_threads=transfer.digest_threads,
             start=_stable_number(self.worker_id),
             inbox=connector.inbox,
             on_progress=progress,
             on_lost=connector.lost,
-            # Peers that read from this agent would lose it.
-            severable=self._publication is None,
         )
 
     def _conclude(
@@ -249,7 +269,8 @@ class TransferEngine:
             else result.reason
         )
         if result.unsafe:
-            self._quarantine.append(local)
+            self._quarantine.append((local, self._regions))
+            self._regions, self._local = (), None
             reason += "; a read could not be ended, its memory is kept aside"
         else:
             self._deregister()
@@ -291,6 +312,7 @@ class TransferEngine:
         What was published before is withdrawn first. Raises an MxError when the memory can't be
         registered or no port can be bound.
         """
+        local = local.without_empty()
         self._unpublish(timeout_s=self._settings.transfer.stall_timeout_s)
         regions = self._register(local)
         self._publication = Publication(
@@ -339,9 +361,10 @@ class TransferEngine:
         self._unpublish(timeout_s=max(end - time.monotonic(), 0.1))
         if self._reporter is not None:
             self._reporter.close(timeout_s=max(end - time.monotonic(), 0.5))
-        self._starter.shutdown(wait=True)
-        if self._backend.exception() is None and not self._quarantine:
-            self._backend.result().close()
+        self._starter.shutdown(wait=False)
+        if self._backend.done() and self._backend.exception() is None:
+            self._backend.result().close()  # ends the agent, and with it reads that nothing else could end
+        self._quarantine.clear()
 
 
 def _stable_number(text: str) -> int:

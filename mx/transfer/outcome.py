@@ -16,6 +16,15 @@ class LocalTensors:
     descriptors: tuple[TensorDescriptor, ...]
     keepalive: object
 
+    def without_empty(self) -> LocalTensors:
+        """Only tensors that have bytes: NIXL knows no range for an empty one, and nothing is to be moved.
+
+        A published target fails on a manifest that lists one, so mx never does.
+        """
+        if all(tensor.size for tensor in self.descriptors):
+            return self
+        return LocalTensors(tuple(t for t in self.descriptors if t.size), self.keepalive)
+
     @property
     def total_bytes(self) -> int:
         return sum(tensor.size for tensor in self.descriptors)

@@ -155,7 +155,7 @@ def manifest(served: ServedSource) -> p2p.GetTensorManifestResponse:
     """The published form of a manifest; warns once it is more than published targets accept."""
     offer = served.offer
     reply = p2p.GetTensorManifestResponse(
-        tensors=[codec.encode_tensor(tensor) for tensor in offer.published_tensors],
+        tensors=[codec.encode_tensor(tensor) for tensor in offer.tensors],
         mx_source_id=offer.source_id,
         metadata_endpoint=offer.metadata_endpoint,
         agent_name=offer.agent_name,

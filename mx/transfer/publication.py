@@ -130,7 +130,7 @@ def _publisher(
     record = WorkerRecord(
         worker_rank=worker.rank,
         backend_metadata=None if by_worker else NixlMetadata(offer.agent_metadata),
-        payload=None if by_worker else TensorSource(offer.published_tensors),
+        payload=None if by_worker else TensorSource(offer.tensors),
         metadata_endpoint=offer.metadata_endpoint,
         agent_name=offer.agent_name,
         worker_grpc_endpoint=endpoint if by_worker else "",

@@ -16,7 +16,7 @@ from typing import Protocol
 from mx.core.source import WorkerKey
 from mx.core.transfer import Strategy, TransferReport, TransferState
 from mx.errors import MxError
-from mx.transfer.fetcher import FetchResult
+from mx.transfer.book import FetchResult
 from mx.transfer.outcome import LocalTensors
 
 log = logging.getLogger(__name__)

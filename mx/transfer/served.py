@@ -51,15 +51,6 @@ class Offer:
     def total_bytes(self) -> int:
         return sum(tensor.size for tensor in self.tensors)
 
-    @property
-    def published_tensors(self) -> tuple[TensorDescriptor, ...]:
-        """What published peers are told of: all but the empty ones.
-
-        A published target asks NIXL for each tensor that it is told of, NIXL knows no range for
-        an empty one, and the whole read fails with NIXL_ERR_NOT_FOUND.
-        """
-        return tuple(tensor for tensor in self.tensors if tensor.size)
-
 
 @dataclass(slots=True)
 class _Lease:

@@ -157,6 +157,11 @@ class Session:
                 return self._digests[segment]
             raise UnavailableError(self._digest_error)
 
+    def known_digest(self, segment: int) -> int | None:
+        """The digest if it has come already."""
+        with self._changed:
+            return self._digests[segment] if len(self._digests) > segment else None
+
     def _more_than(self, known: int) -> bool:
         return len(self._digests) > known or bool(self._digest_error)
 

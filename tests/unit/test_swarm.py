@@ -216,6 +216,15 @@ def test_what_a_tainted_source_gave_is_read_again() -> None:
     assert swarm.over == Done()
 
 
+def test_a_verdict_about_a_tainted_source_comes_too_late() -> None:
+    swarm = Swarm([MIB], limits=Limits(window_max=1))
+    swarm.handle(SourceJoined("a"), 0)
+    swarm.handle(ReadFinished(0, "a", 1), 1)
+    swarm.handle(SourceTainted("a", "holds other bytes"), 1)
+    assert swarm.handle(DigestMatched(0, "a"), 1) == ()
+    assert swarm.phase(0) is Phase.MISSING
+
+
 def test_completions_that_arrive_together_do_not_make_a_source_look_fast() -> None:
     swarm = Swarm([MIB] * 100, limits=Limits(window_max=1))
     swarm.handle(SourceJoined("a"), 0)
