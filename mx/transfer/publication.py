@@ -96,7 +96,7 @@ class Publication:
         self._served.start()
         self._publisher: Publisher | None = None
         if registry is not None:
-            self._publisher = _publisher(settings, worker, self._served.offer, f"{host}:{port}", registry)
+            self._publisher = _publisher(settings, worker, self._served, f"{host}:{port}", registry)
             self._publisher.start()
 
     def wait_published(self, timeout_s: float) -> bool:
@@ -109,12 +109,15 @@ class Publication:
         return self._served.bytes_served
 
     def close(self, *, timeout_s: float) -> None:
-        """Withdraw, then wait for readers for what is left of ``timeout_s``, then serve no more."""
+        """Withdraw and wait for readers, side by side, for at most ``timeout_s``; then serve no more."""
         end = time.monotonic() + timeout_s
         if self._publisher is not None:
-            self._publisher.withdraw(timeout_s=max(end - time.monotonic(), 0.1))
-        if not self._served.drain(deadline_s=max(end - time.monotonic(), 0.1)):
+            self._publisher.leave()
+        # From here on nobody new begins to read, though the server may list us a moment longer.
+        if not self._served.drain(deadline_s=timeout_s):
             log.warning("readers cut off", extra={"fields": {"leases": self._served.active_leases}})
+        if self._publisher is not None:
+            self._publisher.withdraw(timeout_s=max(end - time.monotonic(), 0.1))
         self._served.close()
         self._server.stop(grace=0.2).wait()
 
@@ -124,9 +127,9 @@ def _serve(host: str, port: int, served: ServedSource) -> tuple[grpc.Server, int
 
 
 def _publisher(
-    settings: Settings, worker: Worker, offer: Offer, endpoint: str, registry: SourceRegistry
+    settings: Settings, worker: Worker, served: ServedSource, endpoint: str, registry: SourceRegistry
 ) -> Publisher:
-    pod, by_worker = settings.pod, settings.worker.p2p_metadata
+    pod, by_worker, offer = settings.pod, settings.worker.p2p_metadata, served.offer
     record = WorkerRecord(
         worker_rank=worker.rank,
         backend_metadata=None if by_worker else NixlMetadata(offer.agent_metadata),
@@ -146,4 +149,5 @@ def _publisher(
         pod=PodReference(pod.name, pod.uid, pod.namespace),
         heartbeat_s=settings.worker.heartbeat_interval_s,
         give_up_s=settings.worker.publish_timeout_s,
+        load=served.load,
     )
