@@ -9,6 +9,7 @@ import logging
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 PERIOD_S = 0.5
 # Tries for the last report, which the others only anticipate.
 FINAL_TRIES = 3
+# Last reports that wait for a slow server; the oldest goes first.
+FINAL_KEPT = 16
 
 
 class ReportSink(Protocol):
@@ -34,12 +37,13 @@ class ReportSink(Protocol):
 
 
 class Reporter:
-    """Sends the newest report; older ones that were not sent yet are left out."""
+    """Sends every last report in order, and of a running load the newest one."""
 
     def __init__(self, sink: ReportSink) -> None:
         self._sink = sink
         self._wake = threading.Condition()
-        self._next: TransferReport | None = None
+        self._final: deque[TransferReport] = deque(maxlen=FINAL_KEPT)
+        self._running: TransferReport | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="mx-reporter", daemon=True)
         self._thread.start()
@@ -47,11 +51,16 @@ class Reporter:
     def send(self, report: TransferReport) -> None:
         """Queue a report. A finished one is sent at once."""
         with self._wake:
-            self._next = report
+            if report.state is TransferState.RUNNING:
+                self._running = report
+            else:
+                self._final.append(report)
+                if self._running is not None and self._running.transfer_id == report.transfer_id:
+                    self._running = None  # it would tell that a load runs which is over
             self._wake.notify_all()
 
     def close(self, *, timeout_s: float) -> None:
-        """Let the last report out, for at most ``timeout_s``."""
+        """Let what is queued out, for at most ``timeout_s``."""
         with self._wake:
             self._closed = True
             self._wake.notify_all()
@@ -60,17 +69,20 @@ class Reporter:
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._next is not None or self._closed)
-                report, self._next = self._next, None
+                self._wake.wait_for(lambda: self._final or self._running or self._closed)
+                report = self._take()
                 if report is None:
                     return
             self._deliver(report)
             if report.state is TransferState.RUNNING:
                 with self._wake:
-                    self._wake.wait_for(self._urgent, timeout=PERIOD_S)
+                    self._wake.wait_for(lambda: self._final or self._closed, timeout=PERIOD_S)
 
-    def _urgent(self) -> bool:
-        return self._closed or (self._next is not None and self._next.state is not TransferState.RUNNING)
+    def _take(self) -> TransferReport | None:
+        if self._final:
+            return self._final.popleft()
+        report, self._running = self._running, None
+        return report
 
     def _deliver(self, report: TransferReport) -> None:
         for _ in range(FINAL_TRIES if report.state is not TransferState.RUNNING else 1):
