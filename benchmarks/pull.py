@@ -333,7 +333,7 @@ def show(result: dict[str, object]) -> None:
     for case in result["cases"]:  # type: ignore[attr-defined]
         beside = case["read_over_raw_while_verifying"]
         console.print(
-            f"{case['case']}: while digests are computed beside it the read stage runs at {beside:.2f} of raw; "
+            f"{case['case']}: beside the computing of digests the read stage runs at {beside:.2f} of raw; "
             f"digests took {case['verify_cpu_s'] * 1000:.0f} ms of a core; "
             f"first touch makes the pull {case['first_touch_over_touched']:.1f} times as long; "
             f"one joined descriptor would run at {case['raw_joined_gb_s']:.1f} GB/s"

@@ -26,7 +26,7 @@ def start_nixl(settings: Settings, agent_name: str, *, device_kind: DeviceKind, 
     bindings()  # a missing library is no busy port
     transfer, base = settings.transfer, settings.worker.metadata_port
     wanted = base + max(device, 0) if base else 0
-    with _ucx_environment(settings):
+    with ucx_environment(settings):
         for port in (wanted, 0) if wanted and transfer.listen else (0,):
             try:
                 return NixlBackend(
@@ -44,7 +44,7 @@ def start_nixl(settings: Settings, agent_name: str, *, device_kind: DeviceKind, 
 
 
 @contextmanager
-def _ucx_environment(settings: Settings) -> Iterator[None]:
+def ucx_environment(settings: Settings) -> Iterator[None]:
     """UCX reads its environment when the agent is created, and only then (settings contract, 6.1).
 
     NIXL_UCX_TLS replaces UCX_TLS for that moment. ``UCX_TLS=tcp``, which engines set for their own
