@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 from mx.core.plan import RegionMap, join
 from mx.core.swarm import (
@@ -355,7 +356,11 @@ class Fetcher:
         return len({*book.giver.values(), event.source}) > 1
 
     def _compare(self, book: Book) -> None:
-        """Compare all givers with the reference, then let the last verdict through."""
+        """Compare all givers with the reference, then let the last verdict through.
+
+        A reference that can't answer is dropped, and the verdict comes as a new one: it is compared
+        with the next reference.
+        """
         held = self._held
         assert held is not None
         try:
@@ -367,6 +372,7 @@ class Fetcher:
             reference = book.reference()
             if reference is not None:
                 self._inbox.put(SourceLeft(reference.name, error.message))
+                held = replace(held)
         self._inbox.put(held)
 
     def close_sessions(self, *, reason: str = "", keep_agents: bool = False) -> None:
