@@ -13,7 +13,8 @@ from mx.testing.transfer_contract import Buffer, buffer, region
 from mx.transfer.book import Arrival, Exhausted, Joined, Target
 from mx.transfer.fetcher import Fetcher
 from mx.transfer.memory import MemoryBackend, MemoryFabric
-from mx.transfer.session import Candidate, RemoteManifest, Session
+from mx.transfer.remote import RemoteManifest
+from mx.transfer.session import Candidate, Session
 
 SEGMENT = 64 * 1024
 
