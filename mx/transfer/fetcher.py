@@ -386,7 +386,13 @@ class Fetcher:
         with ThreadPoolExecutor(len(shares), thread_name_prefix="mx-close") as pool:
             for share in shares:
                 failed, why = bool(share.dropped), share.dropped or reason
-                pool.submit(share.session.close, failed=failed, reason=why, bytes_read=share.bytes)
+                pool.submit(
+                    share.session.close,
+                    failed=failed,
+                    reason=why,
+                    bytes_read=share.bytes,
+                    keep_agent=keep_agents,
+                )
 
 
 def _give_up_text(over: GiveUp) -> str:

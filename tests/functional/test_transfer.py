@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import random
 import socket
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -14,8 +16,9 @@ import pytest
 
 from mx.config import load_settings
 from mx.core.source import PeerRecord, SourceIdentity, SourceStatus, WorkerRecord
-from mx.core.tensors import TensorDescriptor
+from mx.core.tensors import HOST_DEVICE, Extents, TensorDescriptor
 from mx.core.transfer import STAGES, Strategy, TransferState
+from mx.errors import MxError
 from mx.testing.clock import FakeClock
 from mx.testing.registry import InProcessRegistry
 from mx.transfer.engine import TransferEngine
@@ -522,6 +525,39 @@ def test_publishing_again_replaces_what_was_published(fleet: Fleet) -> None:
     local, got = tensors(b"\0")
     assert isinstance(fleet.engine().pull(local), Loaded)
     assert content(got) == content(tensors(b"n")[1])
+
+
+def connections(fleet: Fleet, of: TransferEngine) -> list[str]:
+    """The agents that the engine's agent could read from."""
+    (mine,) = (agent for name, agent in fleet.fabric.agents.items() if of.worker_id in name)
+    nothing = Extents(array("Q"), array("Q"), array("Q"), HOST_DEVICE, HOST_DEVICE)
+    found = []
+    fleet.fabric.fault = None
+    for name in fleet.fabric.agents:
+        with contextlib.suppress(MxError):
+            mine.start_read(name, nothing)
+            found.append(name)
+    return found
+
+
+def test_connections_end_with_the_pull(fleet: Fleet) -> None:
+    fleet.source()
+    target = fleet.engine()
+    assert isinstance(target.pull(tensors(b"\0")[0]), Loaded)
+    assert connections(fleet, target) == []
+
+
+def test_a_connection_outlives_a_pull_whose_reads_can_not_be_ended(fleet: Fleet) -> None:
+    """The agent still works on them: only its end may take the connection away."""
+    source = fleet.source()
+
+    def wedge(read: PendingRead) -> None:
+        read.hold = read.stuck = True
+
+    fleet.fabric.fault = wedge
+    target = fleet.engine()
+    assert isinstance(target.pull(tensors(b"\0")[0], deadline_s=1), Failed)
+    assert [name for name in connections(fleet, target) if source.worker_id in name]
 
 
 def test_memory_kept_aside_is_neither_filled_nor_freed_again(fleet: Fleet) -> None:

@@ -12,7 +12,8 @@ from mx.core.tensors import HOST_DEVICE
 from mx.errors import NotFoundError, UnavailableError
 from mx.transfer.book import Exhausted, Joined, LeaseLost
 from mx.transfer.connector import Connector
-from mx.transfer.session import Candidate, RemoteManifest, Session
+from mx.transfer.remote import RemoteManifest
+from mx.transfer.session import Candidate, Session
 
 ROW = SourceSummary("5a5f555570065064", "aaaa0001", 0, "org/model", SourceStatus.READY, 1)
 PEER = PeerRecord("10.0.0.7:6555", "generation-0", "host", "layout")
