@@ -296,7 +296,13 @@ class Network:
     def taint(self, source: str) -> None:
         if self.ended is None:
             self.good -= {segment for segment in self.good if self.givers[segment] == source}
+        # Its bytes may be overwritten while they are still looked at: that verdict must count for nothing.
+        late = [segment for segment, giver in self.verifying.items() if giver == source]
+        for segment in late:
+            del self.verifying[segment]
         self.feed(SourceTainted(source, "holds other bytes"))
+        for segment in late:
+            self.feed(DigestMatched(segment, source))
 
     def step(self, choice: int) -> None:
         self.now += 0.5
