@@ -8,8 +8,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Protocol
 
+from mx.core.eviction import EvictionRun
+from mx.core.model import (
+    Claim,
+    EntryKey,
+    EntryStatus,
+    ListedFile,
+    Listing,
+    ModelRecord,
+    ModelRef,
+    Pin,
+    ProviderName,
+    ReadLease,
+)
 from mx.core.source import PeerRecord, SourceEntry, SourceFilter, SourceSummary, WorkerKey
 from mx.core.tensors import Extents, Region
 
@@ -152,3 +166,153 @@ class TransferBackend(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Won:
+    """The claim is ours; every later write carries its token."""
+
+    record: ModelRecord
+    claim: Claim
+    resumed: bool  # a dead owner left bytes that can be used
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Somebody else downloads."""
+
+    record: ModelRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The entry is there."""
+
+    record: ModelRecord
+
+
+@dataclass(frozen=True, slots=True)
+class BackingOff:
+    """The last attempt failed and the time for the next one has not come."""
+
+    record: ModelRecord
+
+
+ClaimResult = Won | Held | Ready | BackingOff
+
+
+class ModelStore(Protocol):
+    """Records of cached models. Every method raises UnavailableError when the store can't be reached.
+
+    ``now_ms`` is the store's own clock where it has one (Redis TIME); callers pass theirs for stores
+    without. Conditional writes answer False when the condition no longer held.
+    """
+
+    async def claim(
+        self, key: EntryKey, *, owner: str, lease_s: float, now_ms: int, force: bool = False
+    ) -> ClaimResult:
+        """No record, an expired claim or an ERROR past its back-off (any with ``force``): ours."""
+        ...
+
+    async def refresh(
+        self,
+        key: EntryKey,
+        claim: Claim,
+        *,
+        lease_s: float,
+        now_ms: int,
+        bytes_done: int,
+        bytes_total: int,
+        files: int,
+    ) -> Claim | None:
+        """Extend the claim and note progress; None when ownership is lost: stop at once."""
+        ...
+
+    async def finish(
+        self,
+        key: EntryKey,
+        claim: Claim,
+        *,
+        status: EntryStatus,
+        message: str,
+        bytes_on_disk: int,
+        files: int,
+        retry_at_ms: int,
+        now_ms: int,
+    ) -> bool:
+        """DOWNLOADED or ERROR, and the claim is gone; False when the token is not the newest."""
+        ...
+
+    async def release(self, key: EntryKey, claim: Claim, *, now_ms: int) -> bool:
+        """Hand a claim back unfinished (shutdown): the next caller wins it at once."""
+        ...
+
+    async def touch(self, keys: Sequence[EntryKey], *, now_ms: int) -> None:
+        """Last used now, for records that exist; never creates one, never moves back."""
+        ...
+
+    async def get(self, key: EntryKey) -> ModelRecord | None: ...
+
+    async def list_models(
+        self, *, provider: ProviderName | None = None, name: str | None = None
+    ) -> tuple[ModelRecord, ...]: ...
+
+    async def put(self, record: ModelRecord) -> None:
+        """Write a record as reconciliation found it; refused (False) for one that is claimed."""
+        ...
+
+    async def mark_evicting(self, key: EntryKey, *, observed: ModelRecord, now_ms: int) -> bool:
+        """EVICTING, if neither pinned, leased, claimed nor used since it was observed."""
+        ...
+
+    async def delete(self, key: EntryKey, *, token: int | None = None) -> bool:
+        """Drop one record. A claim on it is void: its owner learns with the next refresh."""
+        ...
+
+    async def pin(self, key: EntryKey, pin: Pin | None) -> bool: ...
+
+    async def lease(self, key: EntryKey, lease: ReadLease, *, now_ms: int) -> bool:
+        """Add or renew a read lease of a DOWNLOADED entry; False when it can't be read."""
+        ...
+
+    async def unlease(self, key: EntryKey, lease_id: str) -> None: ...
+
+    async def record_eviction(self, run: EvictionRun) -> None: ...
+
+    async def eviction_runs(self, *, limit: int) -> tuple[EvictionRun, ...]: ...
+
+    async def check(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+Progress = Callable[[int], None]  # bytes that came since the last call
+
+
+class Provider(Protocol):
+    """One source of original files. Library errors become MxErrors here; credentials never leave."""
+
+    @property
+    def name(self) -> ProviderName: ...
+
+    async def resolve(self, ref: ModelRef) -> str:
+        """The commit behind a revision ("" where there is none).
+
+        NotFoundError, PermissionDeniedError (gated), UnauthenticatedError, UnavailableError.
+        """
+        ...
+
+    async def list_files(self, key: EntryKey) -> Listing:
+        """All files to keep, sorted: dot files, README.md and images are left out (storage contract, 7)."""
+        ...
+
+    async def fetch(
+        self, key: EntryKey, file: ListedFile, into: Path, *, offset: int, progress: Progress
+    ) -> None:
+        """Append bytes from ``offset`` to ``into`` until the file is whole; retries within bounds.
+
+        PreconditionError when the file changed at the provider, IntegrityError when it ends short.
+        """
+        ...
+
+    async def close(self) -> None: ...
