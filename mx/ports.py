@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from mx.core.cached import CachedEntry, CacheUsage, MissingFile
 from mx.core.eviction import EvictionRun
 from mx.core.model import (
     Claim,
@@ -317,3 +318,74 @@ class Provider(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Staging(Protocol):
+    """One entry on its way into the cache. Synchronous: callers run it in threads.
+
+    Several processes may stage the same entry (a dead owner that is not quite dead): each file is
+    verified before it is installed, so the worst is work done twice.
+    """
+
+    @property
+    def missing(self) -> tuple[MissingFile, ...]:
+        """Files that have to come, each with the verified bytes that are there already."""
+        ...
+
+    def path_for(self, file: ListedFile) -> Path:
+        """Where the bytes of a missing file are appended; on the cache's file system."""
+        ...
+
+    def accept(self, file: ListedFile) -> None:
+        """Verify size and digest, sync to disk, install.
+
+        IntegrityError when the bytes are wrong; they are thrown away then.
+        """
+        ...
+
+    def publish(self, *, revision: str | None, fence: Callable[[], bool]) -> CachedEntry:
+        """Make the entry complete, and ``revision`` (None: the default one) point at it.
+
+        ``fence`` is asked last, right before the completion record; ConflictError when it says no.
+        PreconditionError when a file is no longer there: stage again.
+        """
+        ...
+
+
+class EntryCache(Protocol):
+    """The cache on disk. Synchronous: callers run it in threads. Only complete entries are seen.
+
+    Every method raises UnavailableError or ExhaustedError (no room) with the path when the disk
+    refuses.
+    """
+
+    def entry(self, key: EntryKey) -> CachedEntry | None:
+        """The complete entry; None when there is none or a file of it is gone."""
+        ...
+
+    def resolve(self, provider: ProviderName, name: str, revision: str | None) -> str | None:
+        """The commit that a revision (None: the default one) meant when it was last downloaded."""
+        ...
+
+    def begin(self, listing: Listing) -> Staging:
+        """Start or resume an entry; what is there and verified is not asked for again."""
+        ...
+
+    def remove(self, key: EntryKey) -> int:
+        """Delete the entry; the bytes that the disk gained. 0 when there is none.
+
+        Files shared with other entries stay. It stops being complete before the first file goes.
+        """
+        ...
+
+    def scan(self) -> tuple[CachedEntry, ...]:
+        """Every complete entry, in no order."""
+        ...
+
+    def usage(self) -> CacheUsage:
+        """Sizes of all entries and of the disk."""
+        ...
+
+    def clean_abandoned(self, *, older_than_s: float) -> int:
+        """Remove leftovers of dead downloads and deletes that nobody touched for that long; bytes gained."""
+        ...
