@@ -7,7 +7,6 @@ run against every implementation.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +27,11 @@ from mx.core.model import (
 )
 from mx.core.source import PeerRecord, SourceEntry, SourceFilter, SourceSummary, WorkerKey
 from mx.core.tensors import Extents, Region
+from mx.core.transitions import BackingOff as BackingOff
+from mx.core.transitions import ClaimResult as ClaimResult
+from mx.core.transitions import Held as Held
+from mx.core.transitions import Ready as Ready
+from mx.core.transitions import Won as Won
 
 
 class Clock(Protocol):
@@ -170,50 +174,31 @@ class TransferBackend(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Won:
-    """The claim is ours; every later write carries its token."""
-
-    record: ModelRecord
-    claim: Claim
-    resumed: bool  # a dead owner left bytes that can be used
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Somebody else downloads."""
-
-    record: ModelRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The entry is there."""
-
-    record: ModelRecord
-
-
-@dataclass(frozen=True, slots=True)
-class BackingOff:
-    """The last attempt failed and the time for the next one has not come."""
-
-    record: ModelRecord
-
-
-ClaimResult = Won | Held | Ready | BackingOff
+EVICTION_RUNS_KEPT = 100  # a run of 10,000 entries takes some 100 kB
 
 
 class ModelStore(Protocol):
     """Records of cached models. Every method raises UnavailableError when the store can't be reached.
 
     ``now_ms`` is the store's own clock where it has one (Redis TIME); callers pass theirs for stores
-    without. Conditional writes answer False when the condition no longer held.
+    without. Conditional writes answer False when the condition no longer held. ``mx.core.transitions``
+    is the rule book; each change is one atomic step over all processes that share the store.
     """
 
     async def claim(
-        self, key: EntryKey, *, owner: str, lease_s: float, now_ms: int, force: bool = False
+        self,
+        key: EntryKey,
+        *,
+        owner: str,
+        lease_s: float,
+        now_ms: int,
+        force: bool = False,
+        requested_revision: str = "",
     ) -> ClaimResult:
-        """No record, an expired claim or an ERROR past its back-off (any with ``force``): ours."""
+        """No record, an expired claim or an ERROR past its back-off (any with ``force``): ours.
+
+        Tokens of a key strictly grow, also over ``delete``. ``owner`` names one process for its life.
+        """
         ...
 
     async def refresh(
@@ -227,7 +212,11 @@ class ModelStore(Protocol):
         bytes_total: int,
         files: int,
     ) -> Claim | None:
-        """Extend the claim and note progress; None when ownership is lost: stop at once."""
+        """Extend the claim and note progress; None when ownership is lost: stop at once.
+
+        A claim that expired and that nobody took is still its owner's. Extends one of
+        ``mark_evicting`` as well, and notes no progress then.
+        """
         ...
 
     async def finish(
@@ -242,7 +231,10 @@ class ModelStore(Protocol):
         retry_at_ms: int,
         now_ms: int,
     ) -> bool:
-        """DOWNLOADED or ERROR, and the claim is gone; False when the token is not the newest."""
+        """DOWNLOADED or ERROR, and the claim is gone; False when the token is not the newest.
+
+        ERROR counts an attempt, DOWNLOADED forgets them. InvalidArgumentError for another status.
+        """
         ...
 
     async def release(self, key: EntryKey, claim: Claim, *, now_ms: int) -> bool:
@@ -257,33 +249,67 @@ class ModelStore(Protocol):
 
     async def list_models(
         self, *, provider: ProviderName | None = None, name: str | None = None
-    ) -> tuple[ModelRecord, ...]: ...
-
-    async def put(self, record: ModelRecord) -> None:
-        """Write a record as reconciliation found it; refused (False) for one that is claimed."""
+    ) -> tuple[ModelRecord, ...]:
+        """Ordered by provider, name, commit, and full entries before metadata."""
         ...
 
-    async def mark_evicting(self, key: EntryKey, *, observed: ModelRecord, now_ms: int) -> bool:
-        """EVICTING, if neither pinned, leased, claimed nor used since it was observed."""
+    async def put(self, record: ModelRecord, *, observed: ModelRecord | None = None) -> bool:
+        """Write a record as reconciliation found it; False for one that is claimed or being evicted.
+
+        With ``observed`` also False when the record is gone, or was claimed, finished or used since.
+        Pin, leases and creation time of the stored record stay; last used never moves back.
+        InvalidArgumentError for a record with a claim or with status EVICTING.
+        """
         ...
 
-    async def delete(self, key: EntryKey, *, token: int | None = None) -> bool:
-        """Drop one record. A claim on it is void: its owner learns with the next refresh."""
+    async def mark_evicting(
+        self,
+        key: EntryKey,
+        *,
+        observed: ModelRecord,
+        now_ms: int,
+        owner: str = "eviction",
+        lease_s: float = 60.0,
+    ) -> Claim | None:
+        """EVICTING, if neither pinned, leased, claimed nor used since it was observed.
+
+        The claim fences the removal: ``delete`` with its token when the files are gone, ``finish`` when
+        they could not be removed. Until it expires the entry can't be claimed; after that another
+        pass may mark it again, or a download take it.
+        """
         ...
 
-    async def pin(self, key: EntryKey, pin: Pin | None) -> bool: ...
+    async def delete(
+        self, key: EntryKey, *, token: int | None = None, observed: ModelRecord | None = None
+    ) -> bool:
+        """Drop one record. A claim on it is void: its owner learns with the next refresh.
+
+        With ``token`` only while that claim is the newest; with ``observed`` only if nobody claimed,
+        finished or used the entry since.
+        """
+        ...
+
+    async def pin(self, key: EntryKey, pin: Pin | None) -> bool:
+        """Pin or unpin; False when there is no such record or it is being evicted."""
+        ...
 
     async def lease(self, key: EntryKey, lease: ReadLease, *, now_ms: int) -> bool:
-        """Add or renew a read lease of a DOWNLOADED entry; False when it can't be read."""
+        """Add or renew a read lease of a DOWNLOADED entry; False when it can't be read. Counts as use."""
         ...
 
     async def unlease(self, key: EntryKey, lease_id: str) -> None: ...
 
-    async def record_eviction(self, run: EvictionRun) -> None: ...
+    async def record_eviction(self, run: EvictionRun) -> None:
+        """Keep a run, or replace the one of the same id. The newest EVICTION_RUNS_KEPT stay."""
+        ...
 
-    async def eviction_runs(self, *, limit: int) -> tuple[EvictionRun, ...]: ...
+    async def eviction_runs(self, *, limit: int) -> tuple[EvictionRun, ...]:
+        """The newest first."""
+        ...
 
-    async def check(self) -> None: ...
+    async def check(self) -> None:
+        """Cheap round trip for readiness; raises UnavailableError."""
+        ...
 
     async def close(self) -> None: ...
 
