@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from mx.core.cached import CachedEntry, CacheUsage, MissingFile
+from mx.core.cached import CachedEntry, CacheUsage, MissingFile, VerifyReport
 from mx.core.eviction import EvictionRun
 from mx.core.model import (
     Claim,
@@ -365,14 +365,27 @@ class Staging(Protocol):
     def accept(self, file: ListedFile) -> None:
         """Verify size and digest, sync to disk, install.
 
-        IntegrityError when the bytes are wrong; they are thrown away then.
+        IntegrityError when the bytes are wrong (they are thrown away then) or not all there yet.
+        ConflictError when another owner has taken the download over: stop.
         """
+        ...
+
+    def checkpoint(self, file: ListedFile) -> int:
+        """Make the bytes so far survive a power cut and another machine's takeover; how many they are.
+
+        Cheap while a file grows: only bytes since the last call are read, from memory.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go: nobody writes any more, and whoever comes next may continue at once. Any number of calls."""
         ...
 
     def publish(self, *, revision: str | None, fence: Callable[[], bool]) -> CachedEntry:
         """Make the entry complete, and ``revision`` (None: the default one) point at it.
 
-        ``fence`` is asked last, right before the completion record; ConflictError when it says no.
+        ``fence`` is asked before anything is installed, and last, right before the completion
+        record; ConflictError when it says no. The staging is closed afterwards.
         PreconditionError when a file is no longer there: stage again.
         """
         ...
@@ -391,6 +404,28 @@ class EntryCache(Protocol):
 
     def resolve(self, provider: ProviderName, name: str, revision: str | None) -> str | None:
         """The commit that a revision (None: the default one) meant when it was last downloaded."""
+        ...
+
+    def point(self, key: EntryKey, revision: str | None) -> None:
+        """Let a revision (None: the default one) mean this commit, for us and for other tools."""
+        ...
+
+    def open_file(self, entry: CachedEntry, path: str) -> int:
+        """A descriptor for reading one file, never through a link that leaves the model's folder.
+
+        NotFoundError when the file is gone, IntegrityError when it has another size than recorded.
+        """
+        ...
+
+    def verify(self, key: EntryKey, *, progress: Callable[[int], None] | None = None) -> VerifyReport:
+        """Compute every digest anew; NotFoundError when the entry isn't complete. Changes nothing."""
+        ...
+
+    def condemn(self, key: EntryKey, paths: Collection[str]) -> tuple[EntryKey, ...]:
+        """Throw single files away; the entries that are no longer complete (others may share them).
+
+        ``begin`` then asks for these files only.
+        """
         ...
 
     def begin(self, listing: Listing) -> Staging:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from mx.core.model import EntryKey, ListedFile
@@ -11,11 +12,13 @@ from mx.core.model import EntryKey, ListedFile
 
 @dataclass(frozen=True, slots=True)
 class CachedFile:
-    """A file of a complete entry. ``digest`` is ``algorithm:hex`` as recorded on ingest."""
+    """A file of a complete entry. ``digest`` is ``algorithm:hex`` as recorded on ingest, always a
+    cryptographic one (sha256 or git-sha1); ``xxh3`` is the fast one, 128 bits in hex."""
 
     path: str
     size_bytes: int
     digest: str = ""
+    xxh3: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +72,33 @@ class CacheUsage:
     free_bytes: int
     disk_bytes: int
     entries: Mapping[EntryKey, EntryUsage] = field(default_factory=dict)
+
+
+class FaultKind(StrEnum):
+    MISSING = "missing"
+    SIZE = "size"
+    DIGEST = "digest"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class FileFault:
+    """A file that is not what the completion record says; ``detail`` says in which way."""
+
+    path: str
+    kind: FaultKind
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """Digests of an entry, computed anew. ``faults`` are the files to be fetched again."""
+
+    key: EntryKey
+    files: int
+    bytes_read: int
+    faults: tuple[FileFault, ...] = ()
+
+    @property
+    def sound(self) -> bool:
+        return not self.faults
