@@ -378,7 +378,7 @@ class Staging(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go: nobody writes any more, and whoever comes next may continue at once. Any number of calls."""
+        """Let go: nobody writes any more, whoever comes next may go on at once. May be called twice."""
         ...
 
     def publish(self, *, revision: str | None, fence: Callable[[], bool]) -> CachedEntry:
