@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mx.errors import SettingsError
-from mx.ports import Clock, SourceStore
+from mx.ports import Clock, ModelStore, SourceStore
 from mx.services.sources import SourcesService
 from mx.services.transfers import TransfersService
 
@@ -49,18 +49,19 @@ class Services:
     transfers: TransfersService
     store: SourceStore
     store_backend: str
+    models_store: ModelStore
     clock: Clock
 
 
 @asynccontextmanager
 async def open_services(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Services]:
-    """Open the store that settings name and run the reaper while the body runs.
+    """Open the stores that settings name and run the reaper while the body runs.
 
     Raises SettingsError for a backend this version does not have, and what the store's ``open``
     raises. The body's own exception leaves as it is, not wrapped in a group.
     """
     clock = clock or SystemClock()
-    store = await _open_store(settings)
+    store, models_store = await _open_stores(settings)
     failure: Exception | None = None
     try:
         sources = SourcesService(
@@ -79,6 +80,7 @@ async def open_services(settings: Settings, *, clock: Clock | None = None) -> As
                     transfers=TransfersService(clock),
                     store=store,
                     store_backend=settings.metadata.backend,
+                    models_store=models_store,
                     clock=clock,
                 )
             except Exception as error:  # noqa: BLE001  # raised again below, outside the group
@@ -86,27 +88,46 @@ async def open_services(settings: Settings, *, clock: Clock | None = None) -> As
             finally:
                 reaper.cancel()
     finally:
-        await store.close()
+        try:
+            await models_store.close()
+        finally:
+            await store.close()
     if failure is not None:
         raise failure
 
 
-async def _open_store(settings: Settings) -> SourceStore:
-    match settings.metadata.backend:
-        case "memory":
+async def _open_stores(settings: Settings) -> tuple[SourceStore, ModelStore]:
+    """Sources and models; in one SQLite file they share its connections and its transactions."""
+    sources = settings.metadata.backend
+    models = sources if settings.database.backend == "auto" else settings.database.backend
+    _require_available(settings, "metadata.backend", sources, "MX_METADATA_BACKEND")
+    _require_available(settings, "database.backend", models, "MODEL_EXPRESS_DATABASE__BACKEND")
+    match sources, models:
+        case "memory", "memory":
             from mx.store.memory import MemorySourceStore
+            from mx.store.memory_models import MemoryModelStore
 
-            return MemorySourceStore()
-        case "sqlite":
-            from mx.store.sqlite import SqliteSourceStore
+            return MemorySourceStore(), MemoryModelStore()
+        case "memory", _:
+            from mx.store.memory import MemorySourceStore
+            from mx.store.sqlite import SqliteModelStore
 
-            return await SqliteSourceStore.open(Path(settings.database.path))
-        case other:
-            origin = settings.origins.get("metadata.backend")
-            raise SettingsError(
-                (
-                    f"metadata.backend = {other}{f' ({origin})' if origin else ''} is not available in "
-                    f"this version of mx; available: {', '.join(AVAILABLE_BACKENDS)}",
-                ),
-                remedy="set MX_METADATA_BACKEND=sqlite, or leave it unset",
-            )
+            return MemorySourceStore(), await SqliteModelStore.open(Path(settings.database.path))
+        case _:
+            from mx.store.sqlite import Database, SqliteModelStore, SqliteSourceStore
+
+            database = await Database.open(Path(settings.database.path))
+            return SqliteSourceStore(database), SqliteModelStore(database)
+
+
+def _require_available(settings: Settings, key: str, backend: str, variable: str) -> None:
+    if backend in AVAILABLE_BACKENDS:
+        return
+    origin = settings.origins.get(key)
+    raise SettingsError(
+        (
+            f"{key} = {backend}{f' ({origin})' if origin else ''} is not available in "
+            f"this version of mx; available: {', '.join(AVAILABLE_BACKENDS)}",
+        ),
+        remedy=f"set {variable}=sqlite, or leave it unset",
+    )

@@ -14,6 +14,7 @@ from mx.server.app import RunningServer, running_server
 from mx.services.sources import SourcesService
 from mx.services.transfers import TransfersService
 from mx.store.memory import MemorySourceStore
+from mx.store.memory_models import MemoryModelStore
 from mx.testing.clock import FakeClock
 from mx.testing.outage import OutageStore
 from mx.wire.v1 import p2p
@@ -49,6 +50,7 @@ async def running(
         transfers=TransfersService(clock),
         store=outage,
         store_backend="memory",
+        models_store=MemoryModelStore(),
         clock=clock,
     )
     async with (

@@ -18,6 +18,7 @@ from mx.core.source import SourceEntry
 from mx.services.sources import SourcesService
 from mx.services.transfers import TransfersService
 from mx.store.memory import MemorySourceStore
+from mx.store.memory_models import MemoryModelStore
 from mx.testing.clock import FakeClock
 from mx.wiring import Services
 
@@ -48,6 +49,7 @@ class Bench:
             transfers=TransfersService(self.clock),
             store=store,
             store_backend="memory",
+            models_store=MemoryModelStore(),
             clock=self.clock,
         )
         self.client: Client = EmbeddedClient(self.services)
