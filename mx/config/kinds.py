@@ -326,6 +326,20 @@ class Words:
 
 
 @dataclass(frozen=True, slots=True)
+class Paths:
+    """A list of paths: a list in a file, commas in the environment."""
+
+    allowed: str = "a list of paths (commas between them in the environment)"
+
+    def parse(self, raw: object, place: Place) -> tuple[Path, ...]:
+        one = PathText()
+        return tuple(dict.fromkeys(one.parse(word, place) for word in Words().parse(raw, place)))
+
+    def render(self, value: object) -> object:
+        return [str(path) for path in value] if isinstance(value, (list, tuple)) else value
+
+
+@dataclass(frozen=True, slots=True)
 class StringMap:
     """Names and texts: a mapping in a file, a JSON object in the environment."""
 

@@ -20,6 +20,7 @@ from mx.config.kinds import (
     Integer,
     Maybe,
     Number,
+    Paths,
     PathText,
     ServiceAccount,
     ServiceAccounts,
@@ -372,6 +373,13 @@ class GcsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSettings:
+    """Directories of this machine as a provider."""
+
+    roots: tuple[Path, ...] = option(Paths(), env=("MODEL_EXPRESS_PROVIDERS_LOCAL_ROOTS",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProvidersSettings:
     """Where original files come from."""
 
@@ -379,6 +387,7 @@ class ProvidersSettings:
     ngc: NgcSettings = section()
     s3: S3Settings = section()
     gcs: GcsSettings = section()
+    local: LocalSettings = section()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from urllib.parse import unquote
 
 from mx.errors import InvalidArgumentError
 
@@ -31,6 +32,19 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 def is_weight_file(path: str) -> bool:
     return path.endswith(WEIGHT_SUFFIXES)
+
+
+# Images and the model card are for people; hidden files and folders belong to tools (git, download
+# caches, our own bookkeeping). Storage contract, section 7.
+_LEFT_OUT_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".ico", ".bmp", ".tiff", ".tif")
+
+
+def is_kept_file(path: str, *, weights: bool = True) -> bool:
+    """Whether a file at the provider belongs in an entry of that weight mode."""
+    *_, name = parts = path.split("/")
+    if name == "README.md" or name.lower().endswith(_LEFT_OUT_SUFFIXES):
+        return False
+    return (weights or not is_weight_file(path)) and not any(part.startswith(".") for part in parts)
 
 
 def is_commit(text: str) -> bool:
@@ -81,7 +95,7 @@ class ListedFile:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All files of one commit, sorted by path; ``select`` narrows to a weight mode."""
+    """All files to keep of one commit in the weight mode of ``key``, sorted by path."""
 
     key: EntryKey
     files: tuple[ListedFile, ...]
@@ -229,9 +243,14 @@ def _bucket(name: str, scheme: str) -> str:
 
 
 def _local(name: str) -> str:
-    text = name.removeprefix("file://")
+    text = unquote(name.removeprefix("file://"), errors="strict") if name.startswith("file://") else name
     parts = text.split("/")
-    if not text.startswith("/") or any(part in (".", "..") for part in parts) or "\\" in text:
+    if (
+        not text.startswith("/")
+        or any(part in (".", "..") for part in parts)
+        or "\\" in text
+        or any(ord(c) < 0x20 or c == "\x7f" for c in text)
+    ):
         raise InvalidArgumentError(f"{name[:80]!r} is no absolute path without . or .. parts")
     return "/" + "/".join(part for part in parts if part)
 

@@ -20,6 +20,7 @@ from mx.config.kinds import (
     Kind,
     Maybe,
     Number,
+    Paths,
     PathText,
     Place,
     ServiceAccounts,
@@ -336,6 +337,8 @@ def _samples(kind: Kind) -> tuple[object, object, object]:
             return "redis://a", "redis://b", "redis://c"
         case Host():
             return "a.example", "b.example", "c.example"
+        case Paths():
+            return ["/a", "/a"], "/b,/c", ["/d"]
         case Words():
             return ["a"], "b,c", ["d"]
         case StringMap():
