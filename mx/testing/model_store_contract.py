@@ -253,7 +253,7 @@ class ModelStoreContract:
             assert await claim(store, now_ms=NOW + 59_999) == BackingOff(record)
         held = await win(store, now_ms=NOW + 60_000)
         assert (await record_of(store)).attempts == 2
-        assert await finish(store, held)
+        assert await finish(store, held, retry_at_ms=NOW + 60_000)
         record = await record_of(store)
         assert (record.attempts, record.retry_at_ms) == (0, 0)
 
@@ -397,7 +397,15 @@ class ModelStoreContract:
             await store.delete(KEY)
             await downloaded(store, now_ms=NOW + 1)
 
-        between: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (used, claimed, downloaded_anew)
+        async def found_broken() -> None:
+            await store.put(model_record(status=ERROR, last_used_at_ms=NOW))
+
+        between: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (
+            used,
+            claimed,
+            downloaded_anew,
+            found_broken,
+        )
         for change in between:
             observed = await downloaded(store)
             await change()
