@@ -346,6 +346,14 @@ class Provider(Protocol):
     async def close(self) -> None: ...
 
 
+class Providers(Protocol):
+    """The providers of this process."""
+
+    def get(self, name: ProviderName) -> Provider:
+        """PreconditionError when this installation has none of that name."""
+        ...
+
+
 class Staging(Protocol):
     """One entry on its way into the cache. Synchronous: callers run it in threads.
 

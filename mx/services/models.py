@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -26,13 +26,12 @@ from mx.core.progress import EnsureUpdate
 from mx.errors import (
     DeadlineError,
     ErrorCode,
-    InvalidArgumentError,
     MxError,
     NotFoundError,
     UnavailableError,
 )
 from mx.logs import event_log
-from mx.ports import Clock, EntryCache, ModelStore, Provider
+from mx.ports import Clock, EntryCache, ModelStore, Providers
 from mx.services.eviction import EvictionService
 from mx.services.jobs import Job, JobRules, JobTools
 from mx.services.reads import ReadLeases
@@ -69,7 +68,7 @@ class ModelsService:
         cache: EntryCache,
         clock: Clock,
         *,
-        providers: Mapping[ProviderName, Provider],
+        providers: Providers,
         eviction: EvictionService,
         touches: TouchBatch,
         owner: str,
@@ -119,7 +118,7 @@ class ModelsService:
         raises. ``force`` skips the back-off after a failure. Closing the iterator ends the wait, not
         the download (see ``stop_when_alone``).
         """
-        ref = self._checked(ref)
+        ref = _checked(ref)
         key = await self._key(ref, weights=weights)
         if not weights and (full := await self._whole(replace(key, weights=True))) is not None:
             self._touches.add(full.key)
@@ -143,7 +142,7 @@ class ModelsService:
         Without the provider, what the cache last knew. Raises NotFoundError, PermissionDeniedError,
         UnauthenticatedError, or UnavailableError when nothing is known here either.
         """
-        ref = self._checked(ref)
+        ref = _checked(ref)
         task = self._resolving.get(ref)
         if task is None:
             task = self._tasks.create_task(self._ask_provider(ref), name=f"resolve {ref}")
@@ -161,7 +160,7 @@ class ModelsService:
 
         ``weights`` None takes the full entry where there is one, else the one without weights.
         """
-        ref = self._checked(ref)
+        ref = _checked(ref)
         commit: str | None = ref.revision
         if commit is None or not is_commit(commit):
             commit = await in_thread(self._cache.resolve, ref.provider, ref.name, ref.revision)
@@ -250,13 +249,6 @@ class ModelsService:
 
     # Parts
 
-    def _checked(self, ref: ModelRef) -> ModelRef:
-        if ref.provider not in self._providers:
-            known = ", ".join(sorted(self._providers))
-            raise InvalidArgumentError(f"provider {ref.provider} is not set up here; there is {known}")
-        name = canonical_name(ref.provider, ref.name)
-        return ModelRef(ref.provider, name, check_revision(ref.provider, ref.revision))
-
     async def _key(self, ref: ModelRef, *, weights: bool) -> EntryKey:
         """The entry that is meant. A full commit that is here needs no provider."""
         if ref.revision is not None and is_commit(ref.revision):
@@ -268,7 +260,7 @@ class ModelsService:
     async def _ask_provider(self, ref: ModelRef) -> str | MxError:
         try:
             async with asyncio.timeout(self._rules.resolve_timeout_s):
-                return await self._providers[ref.provider].resolve(ref)
+                return await self._providers.get(ref.provider).resolve(ref)
         except TimeoutError:
             limit_s = self._rules.resolve_timeout_s
             error: MxError = UnavailableError(
@@ -297,7 +289,7 @@ class ModelsService:
     def _join(self, key: EntryKey, *, revision: str | None, force: bool) -> Job:
         job = self._jobs.get(key)
         if job is None:
-            provider = self._providers[key.provider]
+            provider = self._providers.get(key.provider)
             job = Job(key, provider, self._tools, revision=revision, force=force, ended=self._drop)
             self._jobs[key] = job
             job.task = self._tasks.create_task(job.run(), name=f"ensure {key}")
@@ -338,6 +330,11 @@ class ModelsService:
                 await self._touches.flush()
             except MxError as error:
                 log.debug("touches kept for later", error=str(error))
+
+
+def _checked(ref: ModelRef) -> ModelRef:
+    name = canonical_name(ref.provider, ref.name)
+    return ModelRef(ref.provider, name, check_revision(ref.provider, ref.revision))
 
 
 def _present(key: EntryKey, entry: CachedEntry) -> EnsureUpdate:
