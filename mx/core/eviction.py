@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from mx.core.cached import CacheUsage, EntryUsage
 from mx.core.model import EntryKey, EntryStatus, ModelRecord
+from mx.core.transitions import is_claimed, is_pinned, live_leases
 from mx.core.units import format_age, format_size
 
 
@@ -140,7 +141,7 @@ def plan(
     evictable: list[ModelRecord] = []
     draft = _Draft(usage.entries)
     for record in ordered:
-        if record.status is EntryStatus.EVICTING:
+        if _is_interrupted(record, now_ms):
             draft.take(record.key, "its eviction was interrupted")
         elif reason := protection(record, now_ms=now_ms, grace_s=policy.grace_s):
             kept[record.key] = reason
@@ -176,22 +177,21 @@ def plan(
 
 def protection(record: ModelRecord, *, now_ms: int, grace_s: float) -> str:
     """Why a record may not be a victim; empty when it may."""
+    if is_claimed(record, now_ms=now_ms) and record.claim is not None:
+        work = "removed" if record.status is EntryStatus.EVICTING else "downloaded"
+        return f"being {work} by {record.claim.owner}"
     match record.status:
-        case EntryStatus.DOWNLOADING if record.claim is not None and record.claim.expires_at_ms > now_ms:
-            return f"being downloaded by {record.claim.owner}"
         case EntryStatus.DOWNLOADING:
             return "an unfinished download"
         case EntryStatus.ERROR:
             return "a failed download"
         case _:
             pass
-    if record.pin is not None and record.pin.until_ms is None:
-        return f"pinned{_because(record.pin.reason)}"
-    if record.pin is not None and record.pin.until_ms is not None and record.pin.until_ms > now_ms:
-        return f"pinned for {_span(now_ms, record.pin.until_ms)}{_because(record.pin.reason)}"
-    for lease in record.leases:
-        if lease.expires_at_ms > now_ms:
-            return f"read by {lease.holder}, for {_span(now_ms, lease.expires_at_ms)} at most"
+    if is_pinned(record, now_ms=now_ms) and (pin := record.pin) is not None:
+        span = "" if pin.until_ms is None else f" for {_span(now_ms, pin.until_ms)}"
+        return f"pinned{span}{_because(pin.reason)}"
+    for lease in live_leases(record.leases, now_ms=now_ms):
+        return f"read by {lease.holder}, for {_span(now_ms, lease.expires_at_ms)} at most"
     if now_ms - record.last_used_at_ms < grace_s * 1000:
         return f"used {_span(record.last_used_at_ms, now_ms)} ago, within the grace time"
     return ""
@@ -305,6 +305,10 @@ def _is_chosen(record: ModelRecord, goal: Shrink, now_ms: int) -> bool:
     if goal.keys is not None and record.key not in goal.keys:
         return False
     return goal.unused_for_s is None or now_ms - record.last_used_at_ms > goal.unused_for_s * 1000
+
+
+def _is_interrupted(record: ModelRecord, now_ms: int) -> bool:
+    return record.status is EntryStatus.EVICTING and not is_claimed(record, now_ms=now_ms)
 
 
 def _lru(record: ModelRecord) -> tuple[int, str, str, str, bool]:

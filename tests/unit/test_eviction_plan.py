@@ -199,6 +199,7 @@ def test_an_interrupted_eviction_is_finished_first() -> None:
         ),
         ({"status": EntryStatus.DOWNLOADING, "claim": Claim("s1", 1, NOW_MS)}, "an unfinished download"),
         ({"status": EntryStatus.ERROR}, "a failed download"),
+        ({"status": EntryStatus.EVICTING, "claim": Claim("s2", 1, NOW_MS + 1)}, "being removed by s2"),
     ],
 )
 def test_protection_says_why(changes: dict[str, Any], reason: str) -> None:
