@@ -191,7 +191,8 @@ def _open_writer(path: Path, queued: deque[_Change[Any]], busy_timeout_s: float)
     )
     connection.queued = queued
     # WAL with NORMAL survives the death of the process at any point; a power cut may cost the
-    # last moments, which workers publish again. FULL would sync the disk on every heartbeat.
+    # last moments: workers publish again, claims died with their owners, and models are found again
+    # on the disk. FULL would sync the disk on every heartbeat.
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA journal_size_limit = 67108864")
     return connection
