@@ -107,6 +107,7 @@ class Download:
                     files_total=len(listing.files),
                     files_done=len(listing.files) - len(missing),
                 )
+                self._meter.read(self._count.bytes_done, now_s=self._clock.monotonic_s())
                 await self._refresh()  # others that need room see how much this one will take
                 await self._admit(self.key, left_bytes)
                 await self._fetch_all(staging, missing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 
 from mx.core.model import EntryKey, EntryStatus, ModelRecord
@@ -43,6 +43,7 @@ class JobTools:
     owner: str
     rules: JobRules
     admit: Admit
+    used: Callable[[EntryKey], None]
 
 
 class Job:
@@ -71,7 +72,7 @@ class Job:
         self._latest = EnsureUpdate(key, EntryStatus.DOWNLOADING, "asking for the download")
         self._seen_removal = False
 
-    async def listen(self) -> AsyncIterator[EnsureUpdate]:
+    async def listen(self) -> AsyncGenerator[EnsureUpdate, None]:
         """Updates from now on, ending with the last one. Leaving early ends only the listening."""
         while True:
             changed, update = self._changed, self._latest
@@ -130,6 +131,7 @@ class Job:
         """A record is no proof: without its files the entry is downloaded again."""
         entry = await in_thread(self._tools.cache.entry, self.key)
         if entry is not None:
+            self._tools.used(self.key)
             self.end(_downloaded(self.key, entry.total_bytes, len(entry.files), "already in the cache"))
             return
         log.warn("record without files", model=str(self.key))  # noqa: G010  # an EventLog

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -86,7 +86,7 @@ class ModelsService:
         self._resolving: dict[ModelRef, asyncio.Task[str | MxError]] = {}
         self._tasks = asyncio.TaskGroup()
         self._reads = ReadLeases(store, cache, clock, lease_s=rules.read_lease_s)
-        self._tools = JobTools(store, cache, clock, owner, rules.job, self._admit)
+        self._tools = JobTools(store, cache, clock, owner, rules.job, self._admit, touches.add)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -111,7 +111,7 @@ class ModelsService:
 
     async def ensure(
         self, ref: ModelRef, *, weights: bool = True, force: bool = False
-    ) -> AsyncIterator[EnsureUpdate]:
+    ) -> AsyncGenerator[EnsureUpdate, None]:
         """Make a model present; updates, the last one DOWNLOADED or ERROR.
 
         A failed download is an update, not an error. Raised before the first update: what ``resolve``
@@ -129,7 +129,6 @@ class ModelsService:
         try:
             async for update in job.listen():
                 if update.status is EntryStatus.DOWNLOADED:
-                    self._touches.add(key)
                     await self._point(key, ref)
                 yield update
         finally:
