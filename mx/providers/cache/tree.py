@@ -138,10 +138,11 @@ class Folder:
             if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
                 return None
             raise
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > most_bytes:
+            os.close(fd)
+            return None
         with os.fdopen(fd, "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode) or found.st_size > most_bytes:
-                return None
             return file.read(most_bytes + 1)
 
     def write(self, name: str, data: bytes, *, sync: bool = True) -> None:
