@@ -11,7 +11,7 @@ from mx.core.cached import CacheUsage, EntryUsage
 from mx.core.model import EntryKey
 from mx.providers.cache.claimants import collect_links, model_folders, sound_records
 from mx.providers.cache.entry import CompletionRecord, missing_files
-from mx.providers.cache.layout import folder_of, has_view
+from mx.providers.cache.layout import folder_of, has_view, view_of
 from mx.providers.cache.tree import Folder, Folders
 
 
@@ -47,13 +47,19 @@ def measure(root: Folder) -> CacheUsage:
 
 
 def _blocks(model: Folder, record: CompletionRecord, folder: str) -> dict[str, int]:
-    """Bytes by slot; a file with another name outside (hard-linked, or being staged) gains nothing."""
+    """Bytes by name: slots, and the links to them, since a long link takes a block too."""
+    places = [file.slot for file in record.files]
+    if has_view(record.key.provider):
+        view = "/".join(view_of(record.key.commit))
+        places += [f"{view}/{file.path}" for file in record.files]
     found: dict[str, int] = {}
-    with Folders(model) as slots:
-        for file in record.files:
-            state = slots.regular(file.slot)
+    with Folders(model) as folders:
+        for place in places:
+            holder, name = folders.of(place)
+            state = None if holder is None else holder.lstat(name)
             if state is not None:
-                found[f"{folder}/{file.slot}"] = state.st_blocks * 512 if state.st_nlink == 1 else 0
+                # With another name outside (hard-linked, or being staged) deleting it gains nothing.
+                found[f"{folder}/{place}"] = state.st_blocks * 512 if state.st_nlink == 1 else 0
     return found
 
 
