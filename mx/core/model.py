@@ -162,9 +162,15 @@ class ModelRecord:
     requested_revision: str = ""
 
 
+def _storable(text: str) -> bool:
+    """Whether a disk, a store and the wire can hold it: JSON may bring half a surrogate pair."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def canonical_name(provider: ProviderName, name: str) -> str:
     """The one spelling of a model name; InvalidArgumentError says what is wrong with it."""
-    if not name or len(name) > 1024 or any(ord(c) < 0x20 or c == "\x7f" for c in name):
+    unprintable = any(ord(c) < 0x20 or c == "\x7f" for c in name) or not _storable(name)
+    if not name or len(name) > 1024 or unprintable:
         raise InvalidArgumentError(f"model name {name[:80]!r} is empty, too long or holds control characters")
     match provider:
         case ProviderName.HUGGING_FACE:
@@ -188,7 +194,8 @@ def check_revision(provider: ProviderName, revision: str | None) -> str | None:
     parts = revision.split("/")
     if (
         not revision
-        or len(revision) > 255
+        or not _storable(revision)
+        or len(revision.encode()) > 255
         or revision.startswith("/")
         or "\\" in revision
         or any(part in ("", ".", "..") for part in parts)
@@ -243,7 +250,12 @@ def _bucket(name: str, scheme: str) -> str:
 
 
 def _local(name: str) -> str:
-    text = unquote(name.removeprefix("file://"), errors="strict") if name.startswith("file://") else name
+    try:
+        text = unquote(name.removeprefix("file://"), errors="strict") if name.startswith("file://") else name
+    except UnicodeDecodeError:
+        raise InvalidArgumentError(
+            f"{name[:80]!r} is no address of a file: its escapes are no UTF-8"
+        ) from None
     parts = text.split("/")
     if (
         not text.startswith("/")
@@ -263,6 +275,7 @@ def safe_relative_path(path: str) -> str:
         or len(path) > 4096
         or "\\" in path
         or "\0" in path
+        or not _storable(path)
         or any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts)
         or re.fullmatch(r"[A-Za-z]:", parts[0])
     ):

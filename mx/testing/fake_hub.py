@@ -82,7 +82,7 @@ class FakeHub:
 
     def __enter__(self) -> FakeHub:
         for server in self._servers:
-            threading.Thread(target=server.serve_forever, args=(0.05,), name="fake hub", daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.01,), name="fake hub", daemon=True).start()
         return self
 
     def __exit__(
@@ -160,6 +160,8 @@ class FakeHub:
         if found_api := re.fullmatch(r"/api/models/(.+?)/(revision|tree)/([^/]+)", path):
             name, kind, revision = found_api.groups()
             return self._api(name, kind, unquote(revision), query, token)
+        if found_model := re.fullmatch(r"/api/models/([^/]+(?:/[^/]+)?)", path):
+            return self._api(found_model[1], "revision", "main", query, token)
         if found_file := re.fullmatch(r"/(.+?)/resolve/([^/]+)/(.+)", path):
             name, revision, file = found_file.groups()
             return self._file(name, unquote(revision), unquote(file), token)
@@ -263,6 +265,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Exchange(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else a body waits 40 ms for the receipt of its headers
     server: _Server
 
     def do_GET(self) -> None:
@@ -291,7 +294,8 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _send(self, answer: _Answer, fault: Fault) -> None:
         body = self._part(answer) if answer.status == 200 and not fault.ignore_range else answer.body
-        self.send_response(answer.status)
+        self.send_response_only(answer.status)
+        answer.headers.setdefault("Date", self.date_time_string())
         for name, value in answer.headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
