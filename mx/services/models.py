@@ -235,16 +235,18 @@ class ModelsService:
         cleaned = await in_thread(self._cache.clean_abandoned, older_than_s=self._rules.abandoned_s)
         return replace(report, bytes_cleaned=cleaned)
 
-    async def run_reconcile(self, interval_s: float) -> NoReturn:
-        """Now and then every ``interval_s``, until cancelled. Outlives outages of the store."""
+    async def run_reconcile(self, interval_s: float, *, wait_first: bool = False) -> NoReturn:
+        """Now (unless ``wait_first``) and then every ``interval_s``; outlives outages of the store."""
         while True:
+            if wait_first:
+                await asyncio.sleep(interval_s)
+            wait_first = True
             try:
                 report = await self.reconcile()
             except MxError as error:
                 log.error("reconcile failed", error=str(error), code=error.code.value, retry_s=interval_s)
             else:
                 report.write_to(log)
-            await asyncio.sleep(interval_s)
 
     # Parts
 

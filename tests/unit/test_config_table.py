@@ -323,6 +323,8 @@ def _samples(kind: Kind) -> tuple[object, object, object]:
             return words[1], words[0], words[1]
         case Integer():
             return kind.least + 101, str(kind.least + 102), kind.least + 103
+        case Number(most=1.0):
+            return 0.95, "0.96", 0.97
         case Number():
             return 11.5, "12.5", 13.5
         case Duration():
