@@ -10,7 +10,7 @@ import asyncio
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 _BATCH_BYTES = 4 << 20
 _READ_BYTES = 8 << 20
+_PARTS = 1024  # what one pwritev takes (IOV_MAX)
 
 
 async def in_thread(
@@ -158,32 +159,38 @@ class Landing:
         finally:
             os.close(self._fd)
 
-    def _take(self) -> bytes:
-        data = b"".join(self._parts)
-        self._parts, self._gathered = [], 0
-        return data
+    def _take(self) -> list[bytes]:
+        parts, self._parts, self._gathered = self._parts, [], 0
+        return parts
 
     async def _settle(self) -> None:
         writing, self._writing = self._writing, None
         if writing is not None:
             await to_the_end(writing)
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, parts: Sequence[bytes]) -> None:
         try:
-            await self._run(self._write_now, data, self._written)
+            written = await self._run(self._write_now, parts, self._written)
         except MxError:
             self._broken = True
             raise
-        self._written += len(data)
-        self._progress(len(data))
+        self._written += written
+        self._progress(written)
 
-    def _write_now(self, data: bytes, offset: int) -> None:
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self._fd, view, offset)
-            view, offset = view[written:], offset + written
+    def _write_now(self, parts: Sequence[bytes], begin: int) -> int:
+        offset = begin
+        for at in range(0, len(parts), _PARTS):
+            some = parts[at : at + _PARTS]
+            written = os.pwritev(self._fd, some, offset)
+            rest = memoryview(b"".join(some))[written:] if written < sum(map(len, some)) else None
+            offset += written
+            while rest:
+                written = os.pwrite(self._fd, rest, offset)
+                rest, offset = rest[written:], offset + written
         if self._digest is not None:
-            self._digest.update(data)
+            for part in parts:
+                self._digest.update(part)
+        return offset - begin
 
     async def _run(self, call: Callable[..., T], *args: object) -> T:
         try:

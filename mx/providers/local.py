@@ -96,7 +96,8 @@ class LocalProvider:
             if await landing.step(partial(_clone, source, file.size_bytes)):
                 await landing.finish()
                 return True
-        if not self._hard_links:
+        # The cache opens what it verifies for writing (to sync it), so a link must allow that.
+        if not self._hard_links or not os.access(f"/proc/self/fd/{source}", os.W_OK):
             return False
         try:
             linked = await in_thread(self._threads, _hard_link, source, into)

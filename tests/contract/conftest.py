@@ -7,4 +7,5 @@ pytest.register_assert_rewrite(
     "mx.testing.store_life",
     "mx.testing.model_store_contract",
     "mx.testing.model_store_life",
+    "mx.testing.provider_contract",
 )

@@ -710,3 +710,28 @@ async def test_the_number_of_connections_is_bounded(hub: FakeHub, tmp_path: Path
         gate.set()
     assert len(list(tmp_path.iterdir())) == 9
     await provider.close()
+
+
+async def test_no_descriptor_is_left_open(
+    hub: FakeHub, provider: HuggingFaceProvider, tmp_path: Path
+) -> None:
+    listing = await put(hub, provider)
+    hub.fail(Fault("storage:", corrupt=True, times=None))
+
+    async def fail(number: int) -> None:
+        with pytest.raises(IntegrityError):
+            await fetch(provider, listing, tmp_path / f"{number}")
+        task = asyncio.create_task(fetch(provider, listing, tmp_path / f"{number}"))
+        for _ in range(number):  # cancelled a little later each time
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises((asyncio.CancelledError, IntegrityError)):
+            await task
+
+    def open_files() -> int:
+        links = (os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd"))
+        return sum(os.path.realpath(link).startswith(str(tmp_path)) for link in links)
+
+    for number in range(30):
+        await fail(number)
+        assert open_files() == 0
