@@ -121,10 +121,11 @@ def sound_records(folder: Folder, parts: tuple[str, ...]) -> Iterator[Completion
     return (record for record in records_in(folder) if folder_of(record.key) == parts)
 
 
-def withdraw_overwritten(root: Folder, model: Folder, new: CompletionRecord) -> None:
+def withdraw_overwritten(root: Folder, new: CompletionRecord) -> tuple[EntryKey, ...]:
     """Entries that would hold other bytes than they say once ``new`` is installed stop being entries."""
     prefix = "/".join(folder_of(new.key))
     coming = {f"{prefix}/{file.slot}": file.digest for file in new.files}
+    withdrawn = []
     for record in list(plain_records(root, folder_of(new.key))):
         folder = "/".join(folder_of(record.key))
         changed = any(
@@ -134,7 +135,9 @@ def withdraw_overwritten(root: Folder, model: Folder, new: CompletionRecord) -> 
         other_commit = folder_of(record.key) == folder_of(new.key) and record.key.commit != new.key.commit
         if changed or other_commit:
             with root.child(*folder_of(record.key)) as there:
-                withdraw(there, record.key)
+                if withdraw(there, record.key):
+                    withdrawn.append(record.key)
+    return tuple(withdrawn)
 
 
 def withdraw(model: Folder, key: EntryKey, *, out_of: str = COMPLETE, into: str = REMOVING) -> bool:

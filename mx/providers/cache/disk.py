@@ -119,8 +119,10 @@ class DiskCache:
             return measure(root)
 
     def clean_abandoned(self, *, older_than_s: float) -> int:
+        # The next millisecond: what happened in this one is over.
+        now_s = (self._site.now_ms() + 1) / 1000
         with self._errors("cleaning the cache"), self._site.open() as root:
-            return clean(root, older_than_s=older_than_s, now_s=self._site.now_ms() / 1000)
+            return clean(root, older_than_s=older_than_s, now_s=now_s)
 
     def _errors(self, what: str) -> AbstractContextManager[None]:
         return disk_errors(what, self._site.root)

@@ -18,12 +18,14 @@ from mx.providers.cache.layout import (
     BOOKS,
     COMPLETE,
     CONDEMNED,
+    folder_of,
     has_view,
     label,
     view_of,
     view_target,
 )
 from mx.providers.cache.refs import write_refs
+from mx.providers.cache.remove import finish_removal
 from mx.providers.cache.staged import held_name, verified
 from mx.providers.cache.tree import Folder, Folders, fresh_name
 
@@ -58,8 +60,7 @@ class Publication:
         # The draft lies there before the first change: cleaning up after a crash goes by it.
         self._record = replace(self._record, made_view=made)
         self._stage.replace(DRAFT, whole(self._record.to_json()))
-        if not self._viewed:
-            withdraw_overwritten(self._root, self._model, self._record)
+        overwritten = () if self._viewed else withdraw_overwritten(self._root, self._record)
         self._install()
         self._ask(fence)
         self._complete()
@@ -73,6 +74,9 @@ class Publication:
             )
         if self._viewed:
             write_refs(self._model, self._record.key.commit, revision)
+        for key in overwritten:
+            with self._root.child(*folder_of(key)) as model:
+                finish_removal(self._root, model, key)
         self._leave()
 
     def _view_exists(self) -> bool:

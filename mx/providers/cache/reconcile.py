@@ -14,6 +14,7 @@ from mx.providers.cache.layout import (
     BOOKS,
     COMPLETE,
     CONDEMNED,
+    PLAIN_ROOTS,
     REMOVING,
     STAGE,
     TRASH,
@@ -23,7 +24,14 @@ from mx.providers.cache.layout import (
     label,
 )
 from mx.providers.cache.publish import DRAFT
-from mx.providers.cache.remove import empty_bin, finish_removal, prune, prune_parents, trash_slots
+from mx.providers.cache.remove import (
+    empty_bin,
+    finish_removal,
+    prune,
+    prune_parents,
+    remove_empty,
+    trash_slots,
+)
 from mx.providers.cache.tree import Folder, fresh_name
 
 _DAY_S = 86_400.0
@@ -45,7 +53,18 @@ def clean(root: Folder, *, older_than_s: float, now_s: float) -> int:
                 freed += _clean_model(root, model, key, before_s)
             prune(model)
         prune_parents(root, parts)
+    _remove_empty_models(root)
     return freed + _clean_foreign(root, min(before_s, now_s - _DAY_S))
+
+
+def _remove_empty_models(root: Folder) -> None:
+    """A download that died before its first file leaves a folder with nothing in it."""
+    for name in root.names():
+        if name in PLAIN_ROOTS.values() and (folder := root.find(name)) is not None:
+            with folder:
+                remove_empty(folder)
+        if name.startswith("models--") or name in PLAIN_ROOTS.values():
+            root.rmdir(name)
 
 
 def _clean_model(root: Folder, model: Folder, key: EntryKey, before_s: float) -> int:

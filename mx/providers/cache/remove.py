@@ -109,7 +109,7 @@ def _unlink_from_view(model: Folder, record: CompletionRecord) -> None:
             folder, name = folders.of(path)
             if folder is not None:
                 folder.unlink(name)
-        _rmdir_empty(view)
+        remove_empty(view)
 
 
 def _trash_view(model: Folder, record: CompletionRecord, bin_: Folder) -> set[str]:
@@ -228,7 +228,7 @@ def prune(model: Folder) -> None:
             for name in (TRASH, REMOVING, CONDEMNED, COMPLETE):
                 books.rmdir(name)
         model.rmdir(BOOKS)
-    _rmdir_empty(model)
+    remove_empty(model)
 
 
 def prune_parents(root: Folder, parts: tuple[str, ...]) -> None:
@@ -242,11 +242,12 @@ def prune_parents(root: Folder, parts: tuple[str, ...]) -> None:
                 return
 
 
-def _rmdir_empty(folder: Folder) -> None:
+def remove_empty(folder: Folder) -> None:
+    """Take away empty folders below, however deep; not those of our bookkeeping."""
     for entry in folder.entries():
         if entry.is_dir(follow_symlinks=False) and entry.name != BOOKS:
             below = folder.find(entry.name)
             if below is not None:
                 with below:
-                    _rmdir_empty(below)
+                    remove_empty(below)
                 folder.rmdir(entry.name)

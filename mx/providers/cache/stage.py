@@ -16,7 +16,7 @@ from mx.providers.cache.entry import CompletionRecord, RecordedFile, records_in
 from mx.providers.cache.failures import disk_errors
 from mx.providers.cache.hashing import FileHash, check_digest
 from mx.providers.cache.journal import Held, Journal, Story, Writer
-from mx.providers.cache.layout import COMPLETE, CONDEMNED, folder_of, has_view, kept_files, slot_of
+from mx.providers.cache.layout import BOOKS, COMPLETE, CONDEMNED, folder_of, has_view, kept_files, slot_of
 from mx.providers.cache.publish import Publication
 from mx.providers.cache.staged import held_name, open_stage, part_name, settle_parts, verified
 from mx.providers.cache.tree import Folder, Folders, Site
@@ -322,6 +322,8 @@ def _open_both(site: Site, key: EntryKey) -> tuple[Folder, Folder, Story]:
             model = None
             try:
                 model = root.child(*folder_of(key), create=True)
+                # First, so that whatever a crash leaves is known to be ours.
+                model.child(BOOKS, create=True).close()
                 if has_view(key.provider):
                     for name in ("blobs", "refs", "snapshots"):
                         model.child(name, create=True).close()
