@@ -6,10 +6,12 @@ the folder with one where nobody was killed.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +61,17 @@ class Killer:
         self._process.stdout.close()
 
 
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """In memory where there is such a thing: a kill is no power cut, and a thousand syncs take minutes."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="mx-cache-kill-", dir=memory) as name:
+        yield Path(name)
+
+
 @pytest.fixture(scope="module")
 def killer() -> Iterator[Killer]:
     killer = Killer()
@@ -96,9 +109,9 @@ def on_disk(root: Path, model: SampleModel) -> int:
 
 
 @pytest.mark.parametrize("deed", DEEDS)
-def test_killed_at_every_change(killer: Killer, tmp_path: Path, deed: str) -> None:
-    start = prepared(tmp_path / "start", deed)
-    whole = copied(start.root, tmp_path / "whole")
+def test_killed_at_every_change(killer: Killer, place: Path, deed: str) -> None:
+    start = prepared(place / "start", deed)
+    whole = copied(start.root, place / "whole")
     code, changes = killer.order(deed, whole.root, kill_at=0)
     assert code == 0
     assert changes > 3
@@ -106,7 +119,7 @@ def test_killed_at_every_change(killer: Killer, tmp_path: Path, deed: str) -> No
     # What the deed does not concern is an entry all the time.
     kept = {e.key for e in start.scan()} & {e.key for e in whole.scan()} - CONCERNED.get(deed, set())
     for kill_at in range(1, changes + 1):
-        cache = copied(start.root, tmp_path / "victim")
+        cache = copied(start.root, place / "victim")
         code, _ = killer.order(deed, cache.root, kill_at=kill_at)
         assert code == -signal.SIGKILL
         where = f"{deed}, killed before change {kill_at} of {changes}"
@@ -141,14 +154,14 @@ def _check_resume(cache: DiskCache, deed: str, where: str) -> None:
 
 
 @pytest.mark.parametrize("deed", ["remove-last", "remove-shared", "remove-weights", "remove-bucket"])
-def test_delete_that_was_killed_is_finished_by_cleaning_up(killer: Killer, tmp_path: Path, deed: str) -> None:
-    start = prepared(tmp_path / "start", deed)
-    whole = copied(start.root, tmp_path / "whole")
+def test_delete_that_was_killed_is_finished_by_cleaning_up(killer: Killer, place: Path, deed: str) -> None:
+    start = prepared(place / "start", deed)
+    whole = copied(start.root, place / "whole")
     _, changes = killer.order(deed, whole.root, kill_at=0)
     # Either it had not begun, or it is done: never a part of an entry that nobody deletes.
     ends = (tree(start.root), tree(whole.root))
     for kill_at in range(1, changes + 1):
-        cache = copied(start.root, tmp_path / "victim")
+        cache = copied(start.root, place / "victim")
         killer.order(deed, cache.root, kill_at=kill_at)
         cache.clean_abandoned(older_than_s=0)
         assert tree(cache.root) in ends, f"{deed}, killed before change {kill_at} of {changes}"
@@ -156,11 +169,11 @@ def test_delete_that_was_killed_is_finished_by_cleaning_up(killer: Killer, tmp_p
 
 @pytest.mark.parametrize(("deed", "model"), [("first-download", FIRST), ("bucket-download", BUCKET)])
 def test_download_that_was_killed_and_never_repeated_leaves_nothing(
-    killer: Killer, tmp_path: Path, deed: str, model: SampleModel
+    killer: Killer, place: Path, deed: str, model: SampleModel
 ) -> None:
-    _, changes = killer.order(deed, tmp_path / "whole", kill_at=0)
+    _, changes = killer.order(deed, place / "whole", kill_at=0)
     for kill_at in range(1, changes + 1):
-        root = tmp_path / f"victim-{kill_at}"
+        root = place / f"victim-{kill_at}"
         cache = open_cache(root)
         killer.order(deed, root, kill_at=kill_at)
         where = f"{deed}, killed before change {kill_at} of {changes}"
