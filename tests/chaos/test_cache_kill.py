@@ -6,6 +6,7 @@ the folder with one where nobody was killed.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -13,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from cache_deeds import BUCKET, DEEDS, FIRST, SECOND
 
+from mx.errors import ExhaustedError
 from mx.providers.cache import DiskCache, open_cache
 from mx.testing.cache_samples import SampleModel, tree
 
@@ -185,3 +188,37 @@ def test_download_that_was_killed_and_never_repeated_leaves_nothing(
             cache.remove(model.key)
         cache.clean_abandoned(older_than_s=0)
         assert list(root.iterdir()) == [], where
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_disk_full_at_every_change(place: Path, deed: str) -> None:
+    """The same with a disk that refuses one change and lives on: an error in our words, nothing broken."""
+    start = prepared(place / "start", deed)
+    whole = copied(start.root, place / "whole")
+    DEEDS[deed][1](whole)
+    whole.clean_abandoned(older_than_s=0)
+    expected = tree(whole.root)
+    for full_at in range(1, 1000):
+        cache = copied(start.root, place / "victim")
+        full = _FullDisk(full_at)
+        with suppress(ExhaustedError):
+            DEEDS[deed][1](open_cache(cache.root, step=full))
+        where = f"{deed}, full at change {full_at}"
+        assert all(cache.verify(entry.key).sound for entry in cache.scan()), where
+        DEEDS[deed][1](cache)
+        cache.clean_abandoned(older_than_s=0)
+        assert tree(cache.root) == expected, where
+        if full.seen < full_at:
+            break
+    assert full_at > 3
+
+
+class _FullDisk:
+    def __init__(self, at: int) -> None:
+        self._at = at
+        self.seen = 0
+
+    def __call__(self, _name: str) -> None:
+        self.seen += 1
+        if self.seen == self._at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -18,6 +18,7 @@ from mx.errors import (
     ExhaustedError,
     IntegrityError,
     InvalidArgumentError,
+    PermissionDeniedError,
     PreconditionError,
 )
 from mx.providers.cache import DiskCache, open_cache
@@ -405,3 +406,81 @@ def test_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PreconditionError, match="no folder"):
         open_cache(tmp_path / "file")
+
+
+@pytest.mark.parametrize("model", [hub_model(), bucket_model()], ids=["hub", "bucket"])
+@pytest.mark.parametrize("lacking", [("link",), ("link", "symlink")], ids=["no-hard-links", "no-links"])
+def test_file_systems_without_links(tmp_path: Path, model: SampleModel, lacking: tuple[str, ...]) -> None:
+    def refuse(step: str) -> None:
+        if step.partition(" ")[0] in lacking:
+            raise PermissionError(1, "Operation not permitted")
+
+    cache = open_cache(tmp_path / "hub", step=refuse)
+    if "symlink" in lacking and model.key.provider is ProviderName.HUGGING_FACE:
+        with pytest.raises(PermissionDeniedError):
+            model.download(cache)
+        assert cache.entry(model.key) is None
+        return
+    assert contents(model.download(cache)) == dict(BASE)
+    assert cache.begin(model.listing).missing == ()
+    assert contents(model.download(cache)) == dict(BASE)
+    assert cache.verify(model.key).sound
+
+
+def test_hard_links_do_where_there_are_no_symbolic_ones(tmp_path: Path) -> None:
+    def refuse(step: str) -> None:
+        if step.startswith("symlink"):
+            raise PermissionError(1, "Operation not permitted")
+
+    model = hub_model()
+    cache = open_cache(tmp_path / "hub", step=refuse)
+    entry = model.download(cache)
+    assert contents(entry) == dict(BASE)
+    with os.fdopen(cache.open_file(entry, "config.json"), "rb") as file:
+        assert file.read() == BASE["config.json"]
+    cache.remove(model.key)
+    assert list(cache.root.iterdir()) == []
+
+
+@pytest.mark.parametrize("lie", [False, True], ids=["true", "damaged"])
+def test_another_machine_goes_on_from_the_last_checkpoint(cache: DiskCache, lie: bool) -> None:
+    """What came after it may have holes: the other machine's memory is not ours."""
+    model = hub_model()
+    staging = cache.begin(model.listing)
+    file = next(m.file for m in staging.missing if m.file.path == WEIGHTS)
+    part = staging.path_for(file)
+    part.write_bytes(BASE[WEIGHTS][:3000])
+    assert staging.checkpoint(file) == 3000
+    with part.open("ab") as more:
+        more.write(bytes(1000))
+    staging.close()
+    (journal,) = cache.root.rglob("journal.jsonl")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    journal.write_text(journal.read_text().replace(boot, "another-machine"))
+    if lie:
+        with part.open("r+b") as damaged:
+            damaged.write(b"!!")
+    again = cache.begin(model.listing)
+    assert next(m for m in again.missing if m.file == file).offset == (0 if lie else 3000)
+    model.fetch(again)
+    assert contents(again.publish(revision=None, fence=lambda: True)) == dict(BASE)
+
+
+def test_journal_of_garbage_costs_bytes_and_nothing_else(cache: DiskCache) -> None:
+    model = hub_model()
+    rubbish = [
+        b"\x00\xff\n",
+        b"[]\nnull\n7\n",
+        b'{"held":{}}\n',
+        b'{"mark":{"path":"x"}}\n',
+        b'{"owner":3}\n{',
+    ]
+    for data in rubbish:
+        staging = cache.begin(model.listing)
+        model.fetch(staging)
+        staging.close()
+        (journal,) = cache.root.rglob("journal.jsonl")
+        journal.write_bytes(data)
+    staging = cache.begin(model.listing)
+    model.fetch(staging)
+    assert contents(staging.publish(revision=None, fence=lambda: True)) == dict(BASE)

@@ -172,8 +172,8 @@ class Folder:
 
     def link(self, name: str, into: Folder, new: str) -> bool:
         """A second name for a file; False where the file system has none. FileExistsError if taken."""
-        self.step(f"link {new}")
         try:
+            self.step(f"link {new}")
             os.link(
                 self.prefix + name,
                 into.prefix + new,
