@@ -90,6 +90,8 @@ class Landing:
         await self._run(os.ftruncate, self._fd, offset)
         while self._digest is not None and self.offset < offset:
             data = await self._run(os.pread, self._fd, min(_READ_BYTES, offset - self.offset), self.offset)
+            if not data:
+                raise UnavailableError(f"{self._into} was cut by somebody else while it was resumed")
             await self._run(self._digest.update, data)
             self.offset += len(data)
         self.offset = self._written = offset
