@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from mx.core.cached import CacheUsage, EntryUsage
 from mx.core.model import EntryKey, EntryStatus, ModelRecord
@@ -321,7 +322,15 @@ def _spared(record: ModelRecord, now_ms: int) -> str:
 
 
 def _span(from_ms: int, to_ms: int) -> str:
-    return format_age((to_ms - from_ms) / 1000)
+    # Two units are shown: cut what is not, and thousands of entries share a few texts.
+    seconds = (to_ms - from_ms) // 1000
+    shown = 3600 if seconds >= 86_400 else 60 if seconds >= 3600 else 1
+    return _age(seconds - seconds % shown)
+
+
+@lru_cache(maxsize=4096)
+def _age(seconds: int) -> str:
+    return format_age(seconds)
 
 
 def _because(reason: str) -> str:

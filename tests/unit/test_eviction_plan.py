@@ -23,6 +23,7 @@ from mx.core.eviction import (
     protection,
 )
 from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, Pin, ProviderName, ReadLease
+from mx.core.units import format_age
 
 NOW_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000
@@ -220,6 +221,13 @@ def test_ten_thousand_entries_in_a_fifth_of_a_second() -> None:
     assert found.met
     assert len(found.victims) + len(found.survivors) == 10_000
     assert best_s < 0.2
+
+
+@given(st.integers(-10, 40 * 86_400_000))
+def test_ages_are_told_as_everywhere_else(age_ms: int) -> None:
+    idle = record("a", last_used_at_ms=NOW_MS - age_ms)
+    found = plan([idle], usage=cache({}), policy=NO_LIMITS, now_ms=NOW_MS)
+    assert found.survivors[0].reason == f"used {format_age(age_ms / 1000)} ago; it need not go"
 
 
 # properties
