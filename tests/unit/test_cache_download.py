@@ -189,8 +189,10 @@ def test_a_new_owner_stops_the_old_one(cache: DiskCache) -> None:
         with pytest.raises((ConflictError, PreconditionError)):
             old.publish(revision=None, fence=lambda: True)
         old.close()
-        # The old one letting go must not make the new one look gone.
-        third = cache.begin(model.listing)
+        # The old one letting go must not make the new one look gone, who still writes.
+        with new.path_for(file).open("ab", buffering=0) as living:
+            third = cache.begin(model.listing)
+            living.write(b"still there")
         zombie.write(b"still there")
     model.fetch(third)
     assert contents(third.publish(revision=None, fence=lambda: True)) == dict(BASE)
