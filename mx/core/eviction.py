@@ -193,7 +193,7 @@ def protection(record: ModelRecord, *, now_ms: int, grace_s: float) -> str:
         return f"pinned{span}{_because(pin.reason)}"
     for lease in live_leases(record.leases, now_ms=now_ms):
         return f"read by {lease.holder}, for {_span(now_ms, lease.expires_at_ms)} at most"
-    if now_ms - record.last_used_at_ms < grace_s * 1000:
+    if max(0, now_ms - record.last_used_at_ms) < grace_s * 1000:
         return f"used {_span(record.last_used_at_ms, now_ms)} ago, within the grace time"
     return ""
 
