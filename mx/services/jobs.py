@@ -159,15 +159,13 @@ class Job:
             self.fail(current.message or f"the download of {self.key} failed")
 
     async def _work(self, won: Won) -> None:
-        entry = await in_thread(self._tools.cache.entry, self.key)
-        download = self._new_download(won)
-        if entry is not None:  # the record was lost, the files were not
-            await self._finish(download, bytes_total=entry.total_bytes, files=len(entry.files))
-            return
-        self.download = download
-        log.info("download started", model=str(self.key), resumed=won.resumed, token=won.claim.token)
+        # Before anything is waited for: from here on the claim is handed back, whoever leaves.
+        self.download = download = self._new_download(won)
         try:
-            done = await download.run()
+            done = await in_thread(self._tools.cache.entry, self.key)
+            if done is None:  # else the record was lost, the files were not
+                log.info("download started", model=str(self.key), resumed=won.resumed, token=won.claim.token)
+                done = await download.run()
         except asyncio.CancelledError:
             await _to_the_end(self._hand_back(download))
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mx.core.cached import CachedEntry
 from mx.core.eviction import EvictionPolicy
 from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, ModelRef, Pin, ProviderName
 from mx.core.progress import EnsureUpdate
@@ -683,3 +685,27 @@ async def test_delete_takes_all_or_nothing(world: World) -> None:
     assert world.cache.scan() == ()
     with pytest.raises(NotFoundError):
         await service.pin(KEY, Pin())
+
+
+async def test_a_caller_that_leaves_right_after_the_claim_leaves_no_claim_behind(
+    tmp_path: Path, world: World
+) -> None:
+    looking, go = threading.Event(), threading.Event()
+
+    class SlowCache(FolderCache):
+        def entry(self, key: EntryKey) -> CachedEntry | None:
+            looking.set()
+            go.wait(10)
+            return super().entry(key)
+
+    world.cache = SlowCache(tmp_path / "slow")
+    service = await world.start()
+    async with aclosing(service.ensure(REF)) as updates:
+        first = asyncio.ensure_future(anext(updates))
+        await until(looking.is_set)
+        first.cancel()
+        await asyncio.wait({first})
+    go.set()
+    begin_s = world.clock.monotonic_s()
+    assert (await outcome(service)).status is DOWNLOADED
+    assert world.clock.monotonic_s() - begin_s < RULES.job.download.lease_s
