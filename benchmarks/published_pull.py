@@ -34,7 +34,7 @@ from typing import Any
 from pull import allocate, hold, machine, mixed_sizes, pull, server
 
 from mx.core.units import format_size, parse_size
-from mx.transfer.engine import Loaded
+from mx.transfer.outcome import Loaded
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "interop"))

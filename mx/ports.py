@@ -148,7 +148,9 @@ class TransferBackend(Protocol):
         """Fetch a published peer's blob from its listen thread; UnavailableError after the deadline."""
         ...
 
-    def disconnect(self, agent_name: str) -> None: ...
+    def disconnect(self, agent_name: str) -> None:
+        """Undo one connect; with the last one the peer is forgotten. No read of it may be in flight."""
+        ...
 
     def start_read(self, agent_name: str, extents: Extents) -> object:
         """Post one read; the handle is for ``poll`` and ``release`` only. May block until done."""

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 venv=${MX_VLLM_VENV:-.venv-vllm}
 vllm_version=0.32.0
-needed=(vllm nixl modelexpress-mx pytest pytest-asyncio gguf accelerate)
+needed=(vllm nixl modelexpress-mx pytest pytest-asyncio pytest-timeout gguf accelerate)
 
 have() { "$venv/bin/python" - "$@" <<'PY' 2>/dev/null
 import sys
@@ -50,5 +50,5 @@ TOML
 fi
 
 # For the tests and for making a small model.
-pip install pytest pytest-asyncio gguf accelerate
+pip install pytest pytest-asyncio pytest-timeout gguf accelerate
 have "${needed[@]}" || { echo "setting up $venv failed: see above" >&2; exit 1; }

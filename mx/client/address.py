@@ -24,11 +24,23 @@ def grpc_target(endpoint: str) -> str:
         return text
     text = _SCHEME.sub("", text).rstrip("/")
     host, port = _split(text)
-    if not host or re.search(r"[\s/?#@]", host):
+    if not host or re.search(r"[\s/?#@]", host) or not _brackets_hold(host):
         raise UsageError(f"{endpoint!r} is not the address of a server", remedy="write it as host:port")
     if not port.isascii() or not port.isdigit() or not 0 < int(port) < 1 << 16:
         raise UsageError(f"{endpoint!r}: port {port!r} is not a number from 1 to 65535")
     return f"{host}:{int(port)}"
+
+
+def _brackets_hold(host: str) -> bool:
+    """No brackets, or a pair around an IPv6 address."""
+    if "[" not in host and "]" not in host:
+        return True
+    if not (host.startswith("[") and host.endswith("]")):
+        return False
+    try:
+        return ipaddress.ip_address(host[1:-1].partition("%")[0]).version == 6
+    except ValueError:
+        return False
 
 
 def _split(text: str) -> tuple[str, str]:

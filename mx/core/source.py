@@ -254,8 +254,12 @@ def training_step(identity: SourceIdentity) -> int | None:
     """Extra parameter ``training_step``, else ``version``, as an unsigned 64-bit decimal."""
     for key in ("training_step", "version"):
         text = identity.extra_parameters.get(key)
-        if text is not None and text.isascii() and text.isdigit() and int(text) < 1 << 64:
-            return int(text)
+        # int() refuses thousands of digits with a ValueError; 20 hold 64 bits.
+        if text is None or not (text.isascii() and text.isdigit()) or len(text.lstrip("0")) > 20:
+            continue
+        step = int(text.lstrip("0") or "0")
+        if step < 1 << 64:
+            return step
     return None
 
 

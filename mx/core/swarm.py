@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 
 
 # --- events -----------------------------------------------------------------------------------
@@ -49,8 +50,11 @@ class SourceLeft:
 
 @dataclass(frozen=True, slots=True)
 class ReadFinished:
+    """``at_s`` is when the bytes were there, which may be before this is handled."""
+
     segment: int
     source: str
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +68,10 @@ class ReadFailed:
 
 @dataclass(frozen=True, slots=True)
 class ReadStopped:
-    """Answer to ``Stop``: nothing writes into the segment any more."""
+    """Answer to ``Stop``: the source's read of the segment is over, nothing writes there any more."""
 
     segment: int
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,14 @@ class DigestUnknown:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceTainted:
+    """The source can't be trusted with what it gave already either: all of it is read again."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NoMoreSources:
     """Discovery is over: when the last source goes, the pull is over."""
 
@@ -112,6 +125,7 @@ Event = (
     | DigestMatched
     | DigestDiffers
     | DigestUnknown
+    | SourceTainted
     | NoMoreSources
     | Tick
 )
@@ -163,7 +177,9 @@ class Phase(Enum):
 @dataclass(frozen=True, slots=True)
 class Limits:
     """window_max   reads in flight per source, at most
-    stall_s      a source with reads in flight and no finished one for so long is stalled
+    stall_s      a source with reads in flight and no finished one for so long is stalled; one that
+                 is known to be slow gets STALL_FACTOR times what its reads in flight should take,
+                 and one that never finished a read gets twice ``stall_s``
     strikes      failed or stalled reads until a source is out; the first puts it on probation
     rereads      reads of one segment after a wrong digest, over all sources
     """
@@ -172,6 +188,11 @@ class Limits:
     stall_s: float = 10.0
     strikes: int = 2
     rereads: int = 2
+
+
+STALL_FACTOR = 4
+# A rate taken over less time says more about the poll than about the source.
+MEASURE_S = 0.02
 
 
 @dataclass(slots=True)
@@ -185,6 +206,8 @@ class _Source:
     bytes_s: float = 0.0  # smoothed
     best_bytes_s: float = 0.0
     progress_at: float = 0.0
+    measured_at: float = 0.0
+    measured_bytes: int = 0
     wrong: set[int] = field(default_factory=set)
 
     def offers_segment(self, segment: int) -> bool:
@@ -200,9 +223,12 @@ class Swarm:
         count = len(self._sizes)
         self._phase = [Phase.MISSING] * count
         self._reader: dict[int, str] = {}
+        self._giver: dict[int, str] = {}  # who gave a verified segment
         self._rereads = [0] * count
         order = [(start + k) % count for k in range(count)] if count else []
         self._missing: dict[int, None] = dict.fromkeys(order)  # ordered set
+        self._missing_bytes = sum(self._sizes)
+        self._largest = max(self._sizes, default=0)
         self._sources: dict[str, _Source] = {}
         self._discovery_over = False
         self._verified = 0
@@ -228,6 +254,10 @@ class Swarm:
     def window(self, source: str) -> int:
         return self._sources[source].window
 
+    def upcoming(self, count: int) -> tuple[int, ...]:
+        """Segments that are likely to be read next."""
+        return tuple(islice(self._missing, count))
+
     # --- the machine ------------------------------------------------------------------------
     def handle(self, event: Event, now_s: float) -> tuple[Command, ...]:
         """Take one event at monotonic time ``now_s``; what to do now. Empty once it is over.
@@ -246,17 +276,18 @@ class Swarm:
                     self._sources[source].offers = offers
             case SourceLeft(source, reason):
                 self._drop(source, reason, out)
-            case ReadFinished(segment, source):
-                self._finished(segment, source, now_s)
+            case ReadFinished(segment, source, at_s):
+                self._finished(segment, source, at_s)
             case ReadFailed(segment, source, reason):
                 self._failed(segment, source, reason, now_s, out)
-            case ReadStopped(segment):
-                if self._phase[segment] is Phase.STOPPING:
+            case ReadStopped(segment, source):
+                if self._phase[segment] is Phase.STOPPING and self._reader.get(segment) == source:
                     self._release(segment)
                     self._requeue(segment)
             case DigestMatched(segment, source):
                 if self._judged(segment, source):
                     self._phase[segment] = Phase.VERIFIED
+                    self._giver[segment] = source
                     self._verified += 1
             case DigestDiffers(segment, source):
                 self._differs(segment, source, out)
@@ -264,6 +295,8 @@ class Swarm:
                 if self._judged(segment, source):
                     self._requeue(segment)
                     self._drop(source, reason, out)
+            case SourceTainted(source, reason):
+                self._taint(source, reason, out)
             case NoMoreSources():
                 self._discovery_over = True
             case Tick():
@@ -280,7 +313,7 @@ class Swarm:
         del self._reader[segment]
         return True
 
-    def _finished(self, segment: int, source: str, now_s: float) -> None:
+    def _finished(self, segment: int, source: str, at_s: float) -> None:
         if self._phase[segment] not in (Phase.READING, Phase.STOPPING) or self._reader.get(segment) != source:
             return
         entry = self._sources.get(source)
@@ -291,9 +324,11 @@ class Swarm:
         full = len(entry.reading) >= entry.window
         entry.reading.discard(segment)
         entry.stopping.discard(segment)
-        # The time since the last completion is what one segment costs, however many are in flight.
-        self._measure(entry, self._sizes[segment] / max(now_s - entry.progress_at, 1e-9), full=full)
-        entry.progress_at = now_s
+        entry.measured_bytes += self._sizes[segment]
+        if at_s - entry.measured_at >= MEASURE_S:
+            self._measure(entry, entry.measured_bytes / (at_s - entry.measured_at), full=full)
+            entry.measured_at, entry.measured_bytes = at_s, 0
+        entry.progress_at = max(entry.progress_at, at_s)
         entry.strikes = 0
         self._phase[segment] = Phase.VERIFYING
 
@@ -346,14 +381,35 @@ class Swarm:
 
     def _stalls(self, now_s: float, out: list[Command]) -> None:
         for name, entry in list(self._sources.items()):
-            if not entry.reading or now_s - entry.progress_at < self._limits.stall_s:
+            waited_s = now_s - entry.progress_at
+            if not entry.reading or waited_s < self._patience_s(entry):
                 continue
             for segment in sorted(entry.reading):
                 self._phase[segment] = Phase.STOPPING
                 out.append(Stop(segment, name))
             entry.stopping |= entry.reading
             entry.reading.clear()
-            self._strike(name, f"no progress for {self._limits.stall_s:g} s", now_s, out)
+            self._strike(name, f"no progress for {waited_s:.3g} s", now_s, out)
+
+    def _patience_s(self, entry: _Source) -> float:
+        if not entry.bytes_s:
+            return 2 * self._limits.stall_s
+        expected_s = sum(self._sizes[segment] for segment in entry.reading) / entry.bytes_s
+        return max(self._limits.stall_s, STALL_FACTOR * expected_s)
+
+    def _taint(self, source: str, reason: str, out: list[Command]) -> None:
+        self._drop(source, reason, out)
+        given = [s for s, giver in self._giver.items() if giver == source]
+        # A verdict still on its way is about the same bytes: without its reader it counts for nothing.
+        judged = [s for s, who in self._reader.items() if who == source and self._phase[s] is Phase.VERIFYING]
+        for segment in given:
+            del self._giver[segment]
+        for segment in judged:
+            del self._reader[segment]
+        self._verified -= len(given)
+        for segment in sorted(given + judged):
+            self.rereads += 1
+            self._requeue(segment)
 
     def _drop(self, source: str, reason: str, out: list[Command]) -> None:
         entry = self._sources.pop(source, None)
@@ -374,27 +430,18 @@ class Swarm:
     def _requeue(self, segment: int) -> None:
         self._phase[segment] = Phase.MISSING
         self._missing[segment] = None
+        self._missing_bytes += self._sizes[segment]
 
     def _conclude(self, out: list[Command]) -> None:
         if self._verified == len(self._sizes):
             self._over = Done()
         elif self._discovery_over and not self._sources and not self._busy():
             self._over = GiveUp(self.unverified(), self._last_reason or "no source")
-        elif self._discovery_over and self._missing and not self._busy() and self._nobody_offers():
-            # Partial sources may still grow; complete ones that all gave wrong bytes will not help.
-            self._over = GiveUp(
-                self.unverified(), self._last_reason or "no source offers the missing segments"
-            )
         if self._over is not None:
             out.append(self._over)
 
     def _busy(self) -> bool:
         return any(p in (Phase.READING, Phase.STOPPING, Phase.VERIFYING) for p in self._phase)
-
-    def _nobody_offers(self) -> bool:
-        return all(s.offers is None for s in self._sources.values()) and not any(
-            self._may_read(s, segment) for s in self._sources.values() for segment in self._missing
-        )
 
     def _may_read(self, entry: _Source, segment: int) -> bool:
         if not entry.offers_segment(segment):
@@ -415,8 +462,10 @@ class Swarm:
                 if segment is None:
                     break
                 if not entry.reading:
-                    entry.progress_at = now_s
+                    entry.progress_at = entry.measured_at = now_s
+                    entry.measured_bytes = 0
                 del self._missing[segment]
+                self._missing_bytes -= self._sizes[segment]
                 entry.reading.add(segment)
                 self._reader[segment] = name
                 self._phase[segment] = Phase.READING
@@ -448,5 +497,4 @@ class Swarm:
         )
         if not faster:
             return False
-        left = sum(self._sizes[s] for s in self._missing)
-        return max(self._sizes) / entry.bytes_s > left / faster
+        return self._largest / entry.bytes_s > self._missing_bytes / faster

@@ -41,10 +41,10 @@ class SourceShare:
 class TransferReport:
     """One load of one rank.
 
-    ``stages_s`` holds seconds per stage in the order of STAGES; ``agent`` is the wait for the
-    transfer library to start, where that had not finished before, and stages overlap. ``read`` is wall time from the
-    first read posted to the last one finished; ``verify`` is what verification added after that:
-    it overlaps the reads. ``verify_cpu_s`` is the time spent computing digests.
+    ``stages_s`` holds seconds per stage in the order of STAGES, and stages overlap. ``agent`` is the
+    wait for the transfer library to start, where that had not finished before. ``read`` is wall time
+    from the first read posted to the last one finished; ``verify`` is what verification added after
+    that. ``verify_cpu_s`` is the time spent computing digests, most of it during reads.
     """
 
     transfer_id: str

@@ -22,7 +22,8 @@ from mx.demo import checkpoint
 from mx.errors import IntegrityError, MxError, UnavailableError
 
 if TYPE_CHECKING:
-    from mx.transfer.engine import LocalTensors, TransferEngine
+    from mx.transfer.engine import TransferEngine
+    from mx.transfer.outcome import LocalTensors
 
 PUBLISH_S = 30.0
 PR_SET_PDEATHSIG = 1
@@ -61,7 +62,8 @@ def run(task: Task) -> None:
     from mx.client.sync import SyncClient
     from mx.config import load_settings
     from mx.core.source import SourceIdentity
-    from mx.transfer.engine import LocalTensors, TransferEngine
+    from mx.transfer.engine import TransferEngine
+    from mx.transfer.outcome import LocalTensors
 
     settings = load_settings(
         flags={
@@ -130,7 +132,7 @@ def _load(
 
 
 def _pull(task: Task, engine: TransferEngine, local: LocalTensors) -> dict[str, Any]:
-    from mx.transfer.engine import Failed, Loaded, Skipped
+    from mx.transfer.outcome import Failed, Loaded, Skipped
 
     say("state", state="pulling", done=0, total=sum(t.size for t in local.descriptors))
     match engine.pull(

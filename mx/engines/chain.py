@@ -15,7 +15,7 @@ from typing import Generic, TypeVar, assert_never
 
 from mx.core.transfer import Strategy, TransferReport
 from mx.errors import InternalError, MxError
-from mx.transfer.engine import Failed, Loaded, Outcome, Skipped
+from mx.transfer.outcome import Failed, Loaded, Outcome, Skipped
 
 log = logging.getLogger(__name__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -31,11 +32,13 @@ class InProcessRegistry:
     """What ``transfer`` asks of a server, answered by the real services in this process.
 
     ``down`` makes every call fail as an unreachable server does; ``forget`` loses all records
-    as a flushed store does.
+    as a flushed store does. Thread-safe, one call at a time: each has an event loop of its own, and
+    the store behind them is made for one.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._lock = threading.Lock()
         self.transfers = TransfersService(clock)
         self.down = False
         self.forget()
@@ -49,7 +52,8 @@ class InProcessRegistry:
         if self.down:
             call.close()
             raise UnavailableError("can't reach the server: it is down")
-        return asyncio.run(call)
+        with self._lock:
+            return asyncio.run(call)
 
     def publish(
         self,
@@ -82,4 +86,5 @@ class InProcessRegistry:
     def report_transfer(self, report: TransferReport) -> None:
         if self.down:
             raise UnavailableError("can't reach the server: it is down")
-        self.transfers.record(report)
+        with self._lock:
+            self.transfers.record(report)

@@ -108,6 +108,26 @@ class TransferBackendContract:
         with pytest.raises(MxError):
             read(target, peer, extents([(mine, 0, theirs, 0, 10)]))
 
+    def test_a_peer_that_two_users_connected_stays_until_both_are_done(
+        self, pair: tuple[TransferBackend, TransferBackend]
+    ) -> None:
+        target, source = pair
+        theirs, mine = buffer(b"a"), buffer(b"-")
+        source.register([region(theirs)])
+        target.register([region(mine)])
+        peer = target.connect(source.local_metadata())
+        assert target.connect(source.local_metadata()) == peer
+        target.disconnect(peer)
+        read(target, peer, extents([(mine, 0, theirs, 0, 10)]))
+        target.sever(())
+        read(target, peer, extents([(mine, 10, theirs, 0, 10)]))
+        assert target.connect(source.local_metadata()) == peer
+        target.disconnect(peer)
+        read(target, peer, extents([(mine, 20, theirs, 0, 10)]))
+        target.disconnect(peer)
+        with pytest.raises(MxError):
+            read(target, peer, extents([(mine, 30, theirs, 0, 10)]))
+
     @pytest.mark.parametrize("blob", [b"", b"\0", b"rubbish" * 50])
     def test_metadata_that_is_none_is_refused(
         self, pair: tuple[TransferBackend, TransferBackend], blob: bytes

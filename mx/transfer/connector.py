@@ -15,19 +15,24 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 
-from mx.errors import MxError
-from mx.transfer.fetcher import Exhausted, Inbox, Joined
+from mx.errors import MxError, NotFoundError, PreconditionError
+from mx.transfer.book import Exhausted, Inbox, Joined, LeaseLost
 from mx.transfer.session import Candidate, Session
 
 log = logging.getLogger(__name__)
 
 REDISCOVERIES = 2
+# Between looks at leases; a session renews its own when half of it is gone.
+KEEP_S = 5.0
+# A source that can't be asked to renew for so long has given the lease up.
+LEASE_GRACE_S = 25.0
 
 
 class Connector:
     """``discover`` lists candidates, best first; ``connect`` opens one or raises an MxError.
 
-    ``ready`` returns once the backend can connect; that wait is nobody's connect time.
+    ``ready`` returns once the backend can connect; that wait is nobody's connect time. From then on
+    the leases of all its sources are kept, also while the engine still builds its model.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class Connector:
         connect: Callable[[Candidate], Session],
         ready: Callable[[], None],
         max_sources: int,
+        keep_s: float = KEEP_S,
     ) -> None:
         self.inbox: Inbox = queue.SimpleQueue()
         self.discover_s = 0.0
@@ -45,10 +51,12 @@ class Connector:
         self._connect = connect
         self._ready = ready
         self._max = max_sources
+        self._keep_s = keep_s
         self._lost: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._tried: set[tuple[str, str]] = set()
         self._reasons: list[str] = []
-        self._live: set[str] = set()
+        self._live: dict[str, Session] = {}
+        self._silent_since: dict[str, float] = {}
         self._lock = threading.Lock()
         self._stopped = False
         self._pool = ThreadPoolExecutor(max_sources, thread_name_prefix="mx-connect")
@@ -83,13 +91,20 @@ class Connector:
 
     # --- the thread -----------------------------------------------------------------------------
     def _run(self) -> None:
-        reserve = self._list()
         try:
-            self._ready()
+            self._serve()
         except MxError as error:
             self._reasons.append(error.message)
+        except Exception as error:  # the edge of a thread: else the pull waits for ever
+            log.error("finding sources failed", exc_info=error)
+            self._reasons.append(f"finding sources failed: {error}")
+        finally:
             self.inbox.put(Exhausted())
-            return
+
+    def _serve(self) -> None:
+        """Find sources until nobody wants more or there are no more."""
+        reserve = self._list()
+        self._ready()
         started = time.monotonic()
         reserve = self._fill(reserve, started)
         looks = REDISCOVERIES
@@ -98,13 +113,33 @@ class Connector:
                 looks -= 1
                 reserve = self._fill(self._list(), started) if self._tried else ()
             if not self._live and not reserve:
-                self.inbox.put(Exhausted())
                 return
-            name = self._lost.get()
+            try:
+                name = self._lost.get(timeout=self._keep_s)
+            except queue.Empty:
+                self._keep_leases()
+                continue
             if name is None:
                 return
-            self._live.discard(name)
+            self._live.pop(name, None)
             reserve = self._fill(reserve, started)
+
+    def _keep_leases(self) -> None:
+        """All at once: a source that takes its time must not cost another one its lease."""
+        with contextlib.suppress(RuntimeError):  # stopped in between
+            wait([self._pool.submit(self._keep, name, session) for name, session in self._live.items()])
+
+    def _keep(self, name: str, session: Session) -> None:
+        try:
+            session.keep_lease()
+            self._silent_since.pop(name, None)
+        except (NotFoundError, PreconditionError) as error:
+            self.inbox.put(LeaseLost(name, error.message))
+        except MxError as error:
+            # A busy worker may not answer for a while; the lease runs on meanwhile.
+            since = self._silent_since.setdefault(name, time.monotonic())
+            if time.monotonic() - since > LEASE_GRACE_S:
+                self.inbox.put(LeaseLost(name, error.message))
 
     def _list(self) -> tuple[Candidate, ...]:
         started = time.monotonic()
@@ -135,20 +170,25 @@ class Connector:
         try:
             session = self._connect(candidate)
         except MxError as error:
-            with self._lock:
-                self._reasons.append(f"{candidate.name}: {error.message}")
-            log.info(
-                "source can't be used", extra={"fields": {"source": candidate.name, "reason": error.message}}
-            )
+            self._refuse(candidate, error.message)
+            return
+        except Exception as error:  # the edge of a thread: the reason must reach somebody
+            log.error("connecting failed", exc_info=error)
+            self._refuse(candidate, f"connecting failed: {error}")
             return
         with self._lock:
             self.connect_s = self.connect_s or time.monotonic() - started
-            self._live.add(session.name)
+            self._live[session.name] = session
             wanted = not self._stopped
             if wanted:
                 self.inbox.put(Joined(session))
         if not wanted:
             session.close(reason="no longer wanted")
+
+    def _refuse(self, candidate: Candidate, reason: str) -> None:
+        with self._lock:
+            self._reasons.append(f"{candidate.name}: {reason}")
+        log.info("source can't be used", extra={"fields": {"source": candidate.name, "reason": reason}})
 
 
 def _process(candidate: Candidate) -> tuple[str, str]:

@@ -13,6 +13,7 @@ accidents. Neither is meant against an attacker who can write into a source's me
 from __future__ import annotations
 
 import ctypes
+import logging
 import threading
 from array import array
 from collections.abc import Callable, Sequence
@@ -20,6 +21,9 @@ from collections.abc import Callable, Sequence
 import xxhash
 
 from mx.core.plan import Plan
+from mx.errors import UnavailableError
+
+log = logging.getLogger(__name__)
 
 XXH3 = "xxh3-64"
 
@@ -61,8 +65,8 @@ def segment_ranges(plan: Plan, segment: int, addrs: Sequence[int]) -> list[tuple
 class DigestTable:
     """Digests of one plan over one memory, computed by one thread in segment order.
 
-    A reader that comes early waits for its segment only. ``close`` ends the thread before the
-    memory may change.
+    A reader that comes early waits for its segment only. A digester that fails ends the table:
+    ``error`` says why. ``close`` ends the thread before the memory may change.
     """
 
     def __init__(self, plan: Plan, addrs: Sequence[int], digester: Digester) -> None:
@@ -72,28 +76,45 @@ class DigestTable:
         self._digests = array("Q")
         self._changed = threading.Condition()
         self._closed = False
+        self.error = ""
         self._thread = threading.Thread(target=self._compute, name="mx-digests", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def _compute(self) -> None:
-        for segment in range(self._plan.segments):
-            if self._closed:
-                return
-            digest = self._digester(segment_ranges(self._plan, segment, self._addrs))
+        try:
+            for segment in range(self._plan.segments):
+                if self._closed:
+                    return
+                digest = self._digester(segment_ranges(self._plan, segment, self._addrs))
+                with self._changed:
+                    self._digests.append(digest)
+                    self._changed.notify_all()
+        except Exception as error:
+            # Whatever a device's library raises: readers must learn of it, not wait for a dead thread.
+            log.exception("digests of this source ended", extra={"fields": {"known": len(self._digests)}})
             with self._changed:
-                self._digests.append(digest)
+                self.error = f"digests can't be computed: {str(error) or type(error).__name__}"
                 self._changed.notify_all()
 
     def wait_from(self, first: int, *, timeout_s: float) -> array[int]:
         """Digests known from segment ``first`` on; waits for the first of them.
 
-        Empty when there is nothing more to come, the time is over, or the table was closed.
+        Empty when there is nothing more to come, the time is over, or the table was closed. Raises
+        UnavailableError when none of them will be known because the digester failed.
         """
+
+        def settled() -> bool:
+            return self._closed or bool(self.error) or len(self._digests) > first
+
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or len(self._digests) > first, timeout=timeout_s)
-            return self._digests[first:] if not self._closed else array("Q")
+            self._changed.wait_for(settled, timeout=timeout_s)
+            if self._closed:
+                return array("Q")
+            if self.error and len(self._digests) <= first:
+                raise UnavailableError(self.error)
+            return self._digests[first:]
 
     @property
     def segments(self) -> int:

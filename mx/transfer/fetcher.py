@@ -12,11 +12,11 @@ import os
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 
-from mx.core.plan import Plan, RegionMap, cut, join
+from mx.core.plan import RegionMap, join
 from mx.core.swarm import (
     Command,
     DigestDiffers,
@@ -29,133 +29,38 @@ from mx.core.swarm import (
     Limits,
     NoMoreSources,
     Read,
-    ReadFailed,
-    ReadFinished,
-    ReadStopped,
     SourceJoined,
     SourceLeft,
+    SourceTainted,
     Stop,
-    Swarm,
     Tick,
 )
-from mx.core.tensors import HOST_DEVICE, Extents, Mismatch, Region, TensorDescriptor, match
-from mx.core.transfer import SourceShare
+from mx.core.tensors import HOST_DEVICE, Extents, Mismatch
 from mx.errors import MxError
-from mx.ports import ReadState, TransferBackend
+from mx.ports import TransferBackend
+from mx.transfer.book import (
+    Book,
+    Broken,
+    Exhausted,
+    FetchResult,
+    Inbox,
+    Joined,
+    LeaseLost,
+    Target,
+    Times,
+    conclude,
+)
 from mx.transfer.digests import Digester, segment_ranges
 from mx.transfer.host import prefault
+from mx.transfer.reads import POLL_S, Reads
 from mx.transfer.session import Session
 
 log = logging.getLogger(__name__)
 
-# Between looks at reads in flight; a read over RDMA or TCP takes milliseconds.
-POLL_S = 0.0002
 IDLE_S = 0.05
 TICK_S = 0.25
-# How long stopped reads may take to end by themselves before they are cut off.
-SEVER_S = 0.5
-# How long a read that can't be ended is waited for before its memory is put aside for good.
-QUARANTINE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The memory to fill. ``layout`` is the digest of the descriptors; ``device`` HOST_DEVICE or ordinal."""
-
-    descriptors: tuple[TensorDescriptor, ...]
-    regions: tuple[Region, ...]
-    layout: str
-    device: int
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """Arrival: a connected source."""
-
-    session: Session
-
-
-@dataclass(frozen=True, slots=True)
-class Exhausted:
-    """Arrival: no further source will come."""
-
-
-Arrival = Joined | Exhausted
-Inbox = queue.SimpleQueue[Arrival | Event]
-
-
-@dataclass(slots=True)
-class _Share:
-    session: Session
-    bytes: int = 0
-    segments: int = 0
-    busy_s: float = 0.0
-    dropped: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FetchResult:
-    """How a pull ended. ``complete`` False: ``reason`` says why and names the first missing segment.
-
-    mutated      bytes of the target were or may have been written
-    unsafe       a read could not be ended: the target's memory must stay allocated and unused
-    local_fault  an error of this process ended it, no source's
-    plan_s, read_s, verify_s  wall seconds; ``verify_s`` is what verification added after the last read
-    verify_cpu_s seconds spent on digests, most of them during reads
-    """
-
-    complete: bool
-    verified: bool
-    mutated: bool
-    unsafe: bool
-    local_fault: bool
-    reason: str
-    bytes_done: int
-    segments: int
-    rereads: int
-    plan_s: float
-    read_s: float
-    verify_s: float
-    verify_cpu_s: float
-    shares: tuple[SourceShare, ...]
-    refused: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class _InFlight:
-    segment: int
-    source: str
-    handle: object
-    started_s: float
-    stopping_s: float = 0.0  # since when it is to end; 0 while it is wanted
-
-    @property
-    def stopping(self) -> bool:
-        return self.stopping_s > 0
-
-
-@dataclass(slots=True)
-class _Times:
-    plan_s: float = 0.0
-    first_read: float = 0.0
-    last_read: float = 0.0
-    verified: float = 0.0
-    digests: list[float] = field(default_factory=list)  # seconds each; append is atomic
-
-
-@dataclass(slots=True)
-class _Book:
-    """The plan of this pull and what each source gave."""
-
-    plan: Plan
-    addrs: list[int]  # of local tensors, by manifest index; 0 where not wanted
-    skip: frozenset[int]
-    layout: str
-    swarm: Swarm
-    shares: dict[str, _Share] = field(default_factory=dict)
-    extents: dict[tuple[str, int], Future[Extents]] = field(default_factory=dict)
-    reference: dict[int, tuple[int, str]] = field(default_factory=dict)
-    bytes_done: int = 0
+# Segments whose ranges are prepared ahead of their read.
+AHEAD = 2
 
 
 class Fetcher:
@@ -168,91 +73,104 @@ class Fetcher:
         *,
         segment_bytes: int,
         limits: Limits,
-        digester: Digester | None,
+        digest: tuple[str, Digester] | None,
         digest_threads: int = 0,
         start: int = 0,
-        inbox: Inbox | None = None,
+        inbox: Inbox,
         on_progress: Callable[[int, int], None] | None = None,
         on_lost: Callable[[str], None] | None = None,
-        severable: bool = True,
     ) -> None:
-        """``digester`` None turns verification off; ``start`` rotates the order of segments.
+        """``digest`` is (kind, function); None turns verification off. ``start`` rotates the order.
 
         ``inbox`` brings sources from any thread. ``on_progress`` gets (bytes verified, bytes in
         all) a few times a second; ``on_lost`` the name of each source that is refused or dropped.
-        ``severable`` False: the agent is needed as it is, reads that don't end are waited for.
         """
-        self._backend = backend
         self._target = target
         self._segment_bytes = segment_bytes
         self._limits = limits
-        self._digester = digester
+        self._digest = digest
         self._start = start
+        self._inbox = inbox
         self._on_progress = on_progress
         self._on_lost = on_lost or (lambda _: None)
-        self._severable = severable
-        self._inbox: Inbox = inbox or queue.SimpleQueue()
+        self._reads = Reads(backend, stall_s=limits.stall_s, on_done=self._judge_later)
         self._events: deque[Event] = deque()
-        self._in_flight: list[_InFlight] = []
-        self._times = _Times()
+        self._extents: dict[tuple[str, int], Future[Extents]] = {}
+        self._held: DigestMatched | None = None  # the last verdict, while sources are compared
+        self._times = Times()
         self._refused: list[str] = []
-        self._mutated = False
-        self._book: _Book | None = None
+        self._book: Book | None = None
+        self._exhausted = False
+        self._broken = ""
+        self._tick_at = 0.0
         self._local_regions = RegionMap(target.regions)
         threads = digest_threads or max(1, min(4, (os.cpu_count() or 2) - 1))
         self._verifiers = ThreadPoolExecutor(threads, thread_name_prefix="mx-verify")
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="mx-prepare")
 
     def run(self, *, deadline_s: float) -> FetchResult:
-        """Pull until every segment is verified, no source is left, or the deadline is over."""
+        """Pull until every segment is verified, no source is left, or the deadline is over.
+
+        Never raises: an error of this process is a result too, since what is in flight must be ended.
+        """
         end = time.monotonic() + deadline_s
-        reason, local_fault = "", False
+        reason = ""
         try:
-            while True:
-                over = self._book.swarm.over if self._book else None
-                if isinstance(over, Done):
+            while not self._done:
+                reason = self._turn()
+                if reason:
                     break
-                if isinstance(over, GiveUp):
-                    reason = _give_up_text(over)
-                    break
-                if not self._turn():
-                    reason = "; ".join(self._refused) or "no source could be reached"
-                    break
-                if time.monotonic() > end:
+                if time.monotonic() > end and not self._done:
                     reason = f"not complete after {deadline_s:g} s"
                     break
-        except MxError as error:
-            reason, local_fault = error.message, True
-        finally:
-            unsafe = not self._stop_all()
-            for share in self._book.shares.values() if self._book else ():
-                share.session.abandon("the pull is over")
-            self._verifiers.shutdown(wait=True, cancel_futures=True)
-            self._preparer.shutdown(wait=True, cancel_futures=True)
-        return self._result(reason, unsafe=unsafe, local_fault=local_fault)
+        except Exception as error:  # whatever it is, reads in flight have to be ended
+            log.error("pull broken", exc_info=error)
+            self._broken = reason = str(error) or type(error).__name__
+        shares = self._book.shares if self._book else {}
+        unsafe = not self._reads.end_all(shares)
+        for share in shares.values():
+            share.session.abandon("the pull is over")
+        self._verifiers.shutdown(wait=True, cancel_futures=True)
+        self._preparer.shutdown(wait=True, cancel_futures=True)
+        self._times.first_read, self._times.last_read = self._reads.first_s, self._reads.last_s
+        return conclude(
+            self._book,
+            self._times,
+            reason=reason,
+            refused=self._refused,
+            mutated=self._reads.began,
+            unsafe=unsafe,
+            local_fault=bool(self._broken),
+        )
+
+    @property
+    def _done(self) -> bool:
+        return self._book is not None and isinstance(self._book.swarm.over, Done)
 
     # --- one turn of the loop -----------------------------------------------------------------
-    def _turn(self) -> bool:
-        """Do what can be done now, else wait a little. False when no source is left to plan with."""
+    def _turn(self) -> str:
+        """Do what can be done now, else wait a little. Why the pull failed, or "" to go on."""
         self._drain_inbox(wait_s=0.0)
-        self._poll_reads()
-        self._run_events()
-        if self._book is None:
+        book = self._book
+        if self._broken:
+            return self._broken
+        if book is None:
             if self._exhausted:
-                return False
-        elif self._book.swarm.over is not None:
-            return True  # nothing more will come: waiting for it would be the last 50 ms of every pull
-        now = time.monotonic()
-        if now >= self._tick_at:
-            self._tick_at = now + TICK_S
-            self._tick()
-        self._sever_stuck(now)
+                return "; ".join(self._refused) or "no source could be reached"
+            self._drain_inbox(wait_s=IDLE_S)
+            return ""
+        self._events.extend(self._reads.poll(book.shares))
+        self._run_events(book)
+        if isinstance(book.swarm.over, GiveUp):
+            return _give_up_text(book.swarm.over)
+        if self._done:
+            return ""  # nothing more will come: waiting for it would be the last 50 ms of every pull
+        if self._reads.wedged:
+            return "a read can't be ended"
+        self._tick(book)
         if not self._events:
-            self._drain_inbox(wait_s=POLL_S if self._in_flight else IDLE_S)
-        return True
-
-    _exhausted = False
-    _tick_at = 0.0
+            self._drain_inbox(wait_s=POLL_S if len(self._reads) else IDLE_S)
+        return ""
 
     def _drain_inbox(self, *, wait_s: float) -> None:
         while True:
@@ -264,309 +182,217 @@ class Fetcher:
             match item:
                 case Joined(session):
                     self._join(session)
+                case LeaseLost(source, reason):
+                    self._lose_lease(source, reason)
                 case Exhausted():
                     self._exhausted = True
                     self._events.append(NoMoreSources())
+                case Broken(reason):
+                    self._broken = reason
                 case _:
                     self._events.append(item)
 
-    def _run_events(self) -> None:
+    def _run_events(self, book: Book) -> None:
         """Handle what is there now. What a read that blocked left behind waits for the next turn:
-        otherwise one chain of reads would keep deadline, leases, verdicts and new sources waiting."""
+        otherwise one chain of reads would keep deadline, verdicts and new sources waiting."""
         for _ in range(len(self._events)):
-            if self._book is None:
-                return
-            event, book = self._events.popleft(), self._book
+            event = self._events.popleft()
+            if isinstance(event, DigestMatched) and self._is_last(book, event):
+                self._held = event
+                self._verifiers.submit(self._compare, book)
+                continue
+            if isinstance(event, SourceTainted):
+                book.discredit(event.source)
             before = book.swarm.verified
             commands = book.swarm.handle(event, time.monotonic())
             if isinstance(event, DigestMatched) and book.swarm.verified > before:
-                share, size = book.shares[event.source], book.plan.sizes[event.segment]
-                share.segments += 1
-                share.bytes += size
-                book.bytes_done += size
+                book.credit(event.segment, event.source, judged=self._judged(book, event.source))
             for command in commands:
-                self._execute(command)
+                self._execute(book, command)
 
-    def _tick(self) -> None:
-        self._events.append(Tick())
-        if self._book is None:
+    def _tick(self, book: Book) -> None:
+        now = time.monotonic()
+        if now < self._tick_at:
             return
-        for name, share in self._book.shares.items():
-            if not share.dropped:
-                try:
-                    share.session.keep_lease()
-                except MxError as error:
-                    self._events.append(SourceLeft(name, error.message))
+        self._tick_at = now + TICK_S
+        self._events.append(Tick())
+        self._events.extend(self._reads.sever_stuck(book.shares))
         if self._on_progress is not None:
-            self._on_progress(self._book.bytes_done, self._book.plan.total_bytes)
+            self._on_progress(book.bytes_done, book.plan.total_bytes)
 
     # --- sources --------------------------------------------------------------------------------
     def _join(self, session: Session) -> None:
-        problem = self._bind(session) if self._book is None else self._same_layout(self._book, session)
+        problem = self._admit(session)
         if problem or self._book is None:
             self._refused.append(f"{session.name}: {problem}")
             session.close(failed=True, reason=problem)
             self._on_lost(session.name)
             return
         book = self._book
-        book.shares[session.name] = _Share(session)
-        for segment in range(book.plan.segments):
-            key = session.name, (segment + self._start) % book.plan.segments
-            book.extents[key] = self._preparer.submit(self._join_ranges, book, session, key[1])
-        if self._digester is not None and session.verifiable:
+        name = book.add(session)
+        if self._digest is not None and session.verifiable:
             session.follow_digests(
                 segment_bytes=self._segment_bytes, skip=book.skip, tensors=len(session.manifest.addrs)
             )
-        self._events.append(SourceJoined(session.name, session.candidate.distance))
+        self._prepare_ahead(book, name)
+        self._events.append(SourceJoined(name, session.candidate.distance))
         if self._exhausted:
             self._events.append(NoMoreSources())
 
-    def _bind(self, session: Session) -> str:
-        """Plan against the first source that fits; the reason when it doesn't."""
+    def _admit(self, session: Session) -> str:
+        """Why a source can't take part; the first that can decides the plan."""
+        if self._digest is not None and session.verifiable and session.digest_kind != self._digest[0]:
+            return f"has digests of kind {session.digest_kind}, and this worker computes {self._digest[0]}"
+        if self._book is not None:
+            return self._book.refusal(session)
         started = time.monotonic()
-        local, tensors = self._target.descriptors, session.manifest.tensors
-        if tensors is None:
-            if len(session.manifest.addrs) != len(local):
-                return f"lists {len(session.manifest.addrs)} addresses for {len(local)} tensors"
-            order: Sequence[int] = range(len(local))
-            sizes = [tensor.size for tensor in local]
-        else:
-            matched = match(local, tensors)
-            if isinstance(matched, Mismatch):
-                return str(matched)
-            order = matched
-            sizes = [tensor.size for tensor in tensors]
-        skip = frozenset(i for i, index in enumerate(order) if index < 0)
-        plan = cut(sizes, segment_bytes=self._segment_bytes, skip=skip)
-        start = self._start % plan.segments if plan.segments else 0
-        self._start = start
-        self._book = _Book(
-            plan=plan,
-            addrs=[local[index].addr if index >= 0 else 0 for index in order],
-            skip=skip,
-            layout=session.manifest.layout_digest,
-            swarm=Swarm(plan.sizes, start=start, limits=self._limits),
+        opened = Book.open(
+            self._target, session, segment_bytes=self._segment_bytes, start=self._start, limits=self._limits
         )
         self._times.plan_s = time.monotonic() - started
+        if isinstance(opened, Mismatch):
+            return str(opened)
+        self._book = opened
         return ""
 
-    @staticmethod
-    def _same_layout(book: _Book, session: Session) -> str:
-        if session.manifest.layout_digest != book.layout:
-            return "holds other tensors, or in another order, than the source this pull began with"
-        if session.name in book.shares:
-            return "is a source of this pull already"
-        return ""
+    def _lose_lease(self, source: str, reason: str) -> None:
+        """Without a lease the source may have changed its memory; only a digest can tell."""
+        for share in self._book.shares.values() if self._book else ():
+            if share.session.name == source and not share.dropped and self._book:
+                judged = self._judged(self._book, share.name)
+                event = SourceLeft(share.name, reason) if judged else SourceTainted(share.name, reason)
+                self._events.append(event)
 
-    def _join_ranges(self, book: _Book, session: Session, segment: int) -> Extents:
+    # --- commands -------------------------------------------------------------------------------
+    def _execute(self, book: Book, command: Command) -> None:
+        match command:
+            case Read(segment, source):
+                extents = self._ranges(book, source, segment)
+                self._prepare_ahead(book, source)
+                self._events.extend(self._reads.post(segment, source, book.shares[source], extents))
+                self._events.extend(self._reads.poll(book.shares))
+            case Stop(segment, source):
+                self._events.extend(self._reads.stop(segment, source))
+            case Drop(source, reason):
+                share = book.shares[source]
+                share.dropped = reason
+                share.session.abandon(reason)
+                log.warning("source dropped", extra={"fields": {"source": source, "reason": reason}})
+                self._on_lost(share.session.name)
+            case Done() | GiveUp():
+                self._times.verified = time.monotonic()
+
+    def _prepare_ahead(self, book: Book, source: str) -> None:
+        for segment in book.swarm.upcoming(AHEAD):
+            if (source, segment) not in self._extents:
+                self._extents[source, segment] = self._preparer.submit(self._prepare, book, source, segment)
+
+    def _ranges(self, book: Book, source: str, segment: int) -> Extents:
+        """Prepared ranges, or made here when the preparer has not come to them."""
+        prepared = self._extents.pop((source, segment), None)
+        for key in [key for key in self._extents if key[1] == segment]:
+            self._extents.pop(key).cancel()  # another source reads it now
+        if prepared is None or prepared.cancel():
+            return self._prepare(book, source, segment)
+        return prepared.result()
+
+    def _prepare(self, book: Book, source: str, segment: int) -> Extents:
         """Ranges of a segment; fresh host pages are made present while earlier segments are read."""
+        manifest = book.shares[source].session.manifest
         extents = join(
             book.plan,
             segment,
             local_addrs=book.addrs,
-            remote_addrs=session.manifest.addrs,
+            remote_addrs=manifest.addrs,
             local_regions=self._local_regions,
-            remote_regions=session.manifest.regions,
+            remote_regions=manifest.regions,
             local_device=self._target.device,
-            remote_device=session.manifest.device,
+            remote_device=manifest.device,
         )
         if self._target.device == HOST_DEVICE:
             prefault(extents.local_addr, extents.length)
         return extents
 
-    # --- commands -------------------------------------------------------------------------------
-    def _execute(self, command: Command) -> None:
-        match command:
-            case Read(segment, source):
-                self._post(segment, source)
-            case Stop(segment, source):
-                for read in self._in_flight:
-                    if read.segment == segment and read.source == source:
-                        read.stopping_s = time.monotonic()
-                        break
-                else:
-                    self._events.append(ReadStopped(segment))
-            case Drop(source, reason):
-                assert self._book is not None
-                share = self._book.shares[source]
-                share.dropped = reason
-                share.session.abandon(reason)
-                log.warning("source dropped", extra={"fields": {"source": source, "reason": reason}})
-                self._on_lost(source)
-            case Done() | GiveUp():
-                self._times.verified = time.monotonic()
-
-    def _post(self, segment: int, source: str) -> None:
-        assert self._book is not None
-        session = self._book.shares[source].session
-        extents = self._book.extents.pop((source, segment), None)
-        ranges = extents.result() if extents else self._join_ranges(self._book, session, segment)
-        now = time.monotonic()
-        self._times.first_read = self._times.first_read or now
-        self._mutated = True
-        try:
-            handle = self._backend.start_read(session.agent_name, ranges)
-        except MxError as error:
-            self._events.append(ReadFailed(segment, source, error.message))
-            return
-        self._in_flight.append(_InFlight(segment, source, handle, now))
-        self._poll_reads()
-
-    def _poll_reads(self) -> None:
-        for read in list(self._in_flight):
-            event = self._look(read)
-            if event is not None:
-                self._in_flight.remove(read)
-                self._events.append(event)
-
-    def _look(self, read: _InFlight) -> Event | None:
-        """What became of a read; None while it is under way."""
-        try:
-            done = self._backend.poll(read.handle) is ReadState.DONE
-        except MxError as error:
-            # An errored request may still be held by the hardware until it can be released.
-            if not self._backend.release(read.handle):
-                read.stopping_s = read.stopping_s or time.monotonic()
-                return None
-            return (
-                ReadStopped(read.segment)
-                if read.stopping
-                else ReadFailed(read.segment, read.source, error.message)
-            )
-        if not done:
-            return ReadStopped(read.segment) if read.stopping and self._backend.release(read.handle) else None
-        self._backend.release(read.handle)
-        return self._read_done(read)
-
-    def _read_done(self, read: _InFlight) -> Event:
-        assert self._book is not None
-        now = self._times.last_read = time.monotonic()
-        share = self._book.shares[read.source]
-        share.busy_s += now - read.started_s
-        if not share.dropped:
-            self._verifiers.submit(self._judge, self._book, read.segment, share.session)
-        return ReadFinished(read.segment, read.source)
-
     # --- verification, in the verifier threads ---------------------------------------------------
-    def _judge(self, book: _Book, segment: int, session: Session) -> None:
+    def _judge_later(self, segment: int, source: str) -> None:
+        if self._book is not None and not self._book.shares[source].dropped:
+            self._verifiers.submit(self._judge, self._book, segment, source)
+
+    def _judge(self, book: Book, segment: int, source: str) -> None:
         try:
-            self._inbox.put(self._verdict(book, segment, session))
+            self._inbox.put(self._verdict(book, segment, source))
         except MxError as error:
-            self._inbox.put(DigestUnknown(segment, session.name, error.message))
+            self._inbox.put(DigestUnknown(segment, source, error.message))
+        except Exception as error:  # the edge of a thread: else the pull waits for ever
+            log.error("digest not computed", exc_info=error)
+            self._inbox.put(Broken(f"a digest could not be computed: {error}"))
 
-    def _verdict(self, book: _Book, segment: int, session: Session) -> Event:
-        if self._digester is not None and session.verifiable:
-            started = time.monotonic()
-            mine = self._digester(segment_ranges(book.plan, segment, book.addrs))
-            self._times.digests.append(time.monotonic() - started)
-            expected = session.digest(segment, timeout_s=self._limits.stall_s)
-            first, other = book.reference.setdefault(segment, (expected, session.name))
-            if first != expected:
-                return DigestUnknown(
-                    segment, session.name, f"announces other bytes for segment {segment} than {other}"
-                )
-            if mine != expected:
-                return DigestDiffers(segment, session.name)
-        return DigestMatched(segment, session.name)
+    def _verdict(self, book: Book, segment: int, source: str) -> Event:
+        if self._digest is None:
+            return DigestMatched(segment, source)
+        started = time.monotonic()
+        mine = self._digest[1](segment_ranges(book.plan, segment, book.addrs))
+        self._times.digests.append(time.monotonic() - started)
+        book.computed[segment] = mine
+        session, reference = book.shares[source].session, book.reference()
+        if session.verifiable and session.digest(segment, timeout_s=self._limits.stall_s) != mine:
+            return DigestDiffers(segment, source)
+        if reference is not None and reference.name != source:
+            expected = reference.session.known_digest(segment)
+            if expected is not None and expected != mine:
+                return SourceTainted(source, f"holds other bytes than {reference.name} in segment {segment}")
+        return DigestMatched(segment, source)
 
-    # --- the end ----------------------------------------------------------------------------------
-    def _stop_all(self) -> bool:
-        """End what is in flight; False when the hardware may still write after a while."""
-        began = time.monotonic()
-        for read in self._in_flight:
-            read.stopping_s = read.stopping_s or began
-        while self._in_flight:
-            self._poll_reads()
-            now = time.monotonic()
-            if now - began > SEVER_S and self._sever():
-                break
-            if now - began > QUARANTINE_S:
-                return False
-            time.sleep(POLL_S)
-        return True
+    def _judged(self, book: Book, source: str) -> bool:
+        """True when a digest stands behind what this source gives, its own or another source's."""
+        if self._digest is None:
+            return False
+        return book.shares[source].session.verifiable or book.reference() is not None
 
-    def _sever_stuck(self, now: float) -> None:
-        """Cut off reads that were stopped and don't end, once nothing else is being read.
+    def _is_last(self, book: Book, event: DigestMatched) -> bool:
+        """The verdict that would end the pull, with bytes of several sources: they must agree first."""
+        if self._digest is None or self._held is event or book.swarm.verified + 1 < book.plan.segments:
+            return False
+        return len({*book.giver.values(), event.source}) > 1
 
-        Before that a source may come back and end them, and reads of others would be lost.
+    def _compare(self, book: Book) -> None:
+        """Compare all givers with the reference, then let the last verdict through.
+
+        A reference that can't answer is dropped, and the verdict comes as a new one: it is compared
+        with the next reference.
         """
-        if not self._in_flight or self._events or not all(read.stopping for read in self._in_flight):
-            return
-        assert self._book is not None
-        stuck = {read.source for read in self._in_flight}
-        others = any(not share.dropped for name, share in self._book.shares.items() if name not in stuck)
-        # With nobody else to read from there is nothing to gain from being quick.
-        patience_s = SEVER_S if others else self._limits.stall_s
-        if now - max(read.stopping_s for read in self._in_flight) > patience_s:
-            self._sever()
-
-    def _sever(self) -> bool:
-        """Everything in flight is over when this is True, and its sources have left."""
-        if not self._severable:
-            return False
-        assert self._book is not None
-        stuck = {read.source: self._book.shares[read.source].session.agent_name for read in self._in_flight}
+        held = self._held
+        assert held is not None
         try:
-            self._backend.sever(stuck.values())
+            book.giver.setdefault(held.segment, held.source)
+            found = book.disagreement(timeout_s=self._limits.stall_s)
+            if found is not None:
+                self._inbox.put(SourceTainted(*found))
         except MxError as error:
-            self._severable = False
-            log.warning("reads can't be ended", extra={"fields": {"reason": error.message}})
-            return False
-        for source in stuck:
-            reason = f"no progress for {self._limits.stall_s:g} s; its reads were cut off"
-            self._events.append(SourceLeft(source, reason))
-        self._events.extend(ReadStopped(read.segment) for read in self._in_flight)
-        self._in_flight.clear()
-        return True
+            reference = book.reference()
+            if reference is not None:
+                self._inbox.put(SourceLeft(reference.name, error.message))
+                held = replace(held)
+        self._inbox.put(held)
 
-    def _result(self, reason: str, *, unsafe: bool, local_fault: bool) -> FetchResult:
-        book, times = self._book, self._times
-        complete = book is not None and isinstance(book.swarm.over, Done)
-        shares = (
-            tuple(_share(share, self._digester is not None) for share in book.shares.values()) if book else ()
-        )
-        return FetchResult(
-            complete=complete,
-            verified=complete and all(share.verified for share in shares if share.segments),
-            mutated=self._mutated,
-            unsafe=unsafe,
-            local_fault=local_fault,
-            reason=reason,
-            bytes_done=book.bytes_done if book else 0,
-            segments=book.plan.segments if book else 0,
-            rereads=book.swarm.rereads if book else 0,
-            plan_s=times.plan_s,
-            read_s=max(times.last_read - times.first_read, 0.0),
-            verify_s=max(times.verified - times.last_read, 0.0) if complete and times.last_read else 0.0,
-            verify_cpu_s=sum(times.digests),
-            shares=shares,
-            refused=tuple(self._refused),
-        )
+    def close_sessions(self, *, reason: str = "", keep_agents: bool = False) -> None:
+        """Return every lease with what was read under it, all at once: dead sources cost one wait.
 
-    def close_sessions(self, *, reason: str = "") -> None:
-        """Return every lease with what was read under it, all at once: dead sources cost one wait."""
-
-        def close(share: _Share) -> None:
-            share.session.close(
-                failed=bool(share.dropped), reason=share.dropped or reason, bytes_read=share.bytes
-            )
-
+        ``keep_agents``: a read may still be under way, so connections stay until the agent ends.
+        """
         shares = list(self._book.shares.values()) if self._book else []
-        if shares:
-            with ThreadPoolExecutor(len(shares), thread_name_prefix="mx-close") as pool:
-                list(pool.map(close, shares))
-
-
-def _share(share: _Share, verify: bool) -> SourceShare:
-    return SourceShare(
-        worker_id=share.session.name,
-        endpoint=share.session.candidate.endpoint,
-        bytes=share.bytes,
-        gbit_s=share.bytes * 8 / share.busy_s / 1e9 if share.busy_s else 0.0,
-        segments=share.segments,
-        verified=verify and share.session.verifiable,
-        dropped=share.dropped,
-    )
+        if not shares:
+            return
+        with ThreadPoolExecutor(len(shares), thread_name_prefix="mx-close") as pool:
+            for share in shares:
+                failed, why = bool(share.dropped), share.dropped or reason
+                pool.submit(
+                    share.session.close,
+                    failed=failed,
+                    reason=why,
+                    bytes_read=share.bytes,
+                    keep_agent=keep_agents,
+                )
 
 
 def _give_up_text(over: GiveUp) -> str:

@@ -6,22 +6,42 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import ipaddress
+import logging
 import mmap
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mx.client.address import grpc_target
 from mx.core.plan import merge_regions
 from mx.core.tensors import HOST_DEVICE
 from mx.errors import SettingsError
 
+log = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1"
+# Documentation's own, which only the default route leads to (RFC 5737).
+ELSEWHERE = "203.0.113.1"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def advertised_ipv4(wanted: str | None, *, server_address: str) -> str:
+def ipv4_towards(host: str) -> str | None:
+    """Our address on the way to ``host``; None without an IPv4 route, or when it is no IPv4 host."""
+    # Connecting a datagram socket sends nothing; it only asks the routing table.
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))
+        return str(probe.getsockname()[0])
+    return None
+
+
+def advertised_ipv4(
+    wanted: str | None, *, server_address: str, towards: Callable[[str], str | None] = ipv4_towards
+) -> str:
     """Dotted IPv4 that peers connect to: the one asked for, else the one that faces the server.
 
-    Published peers and NIXL accept nothing but a dotted IPv4 (wire contract, section 8).
+    Published peers and NIXL accept nothing but a dotted IPv4 (wire contract, section 8). For a server
+    that has none it is the one of the default route. Raises SettingsError when ``wanted`` has none.
     """
     if wanted:
         try:
@@ -30,12 +50,23 @@ def advertised_ipv4(wanted: str | None, *, server_address: str) -> str:
             raise SettingsError(
                 (f"worker.host {wanted!r} has no IPv4 address: {error}",), remedy="set MX_WORKER_HOST to one"
             ) from error
-    host = server_address.rpartition("://")[2].rpartition(":")[0] or "127.0.0.1"
-    # Connecting a datagram socket sends nothing; it only asks the routing table.
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, 9))
-        return str(probe.getsockname()[0])
-    return "127.0.0.1"
+    host = grpc_target(server_address).rpartition(":")[0].strip("[]") if server_address else LOOPBACK
+    found = towards(host)
+    if found is None and _is_loopback(host):
+        return LOOPBACK
+    found = found or towards(ELSEWHERE)
+    if found is None:
+        log.warning(
+            "no IPv4 address that other hosts can reach; set MX_WORKER_HOST to one",
+            extra={"fields": {"server": server_address}},
+        )
+    return found or LOOPBACK
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
 
 
 def host_id() -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -49,6 +50,7 @@ class MemoryBackend:
         self._fabric = fabric
         self._regions: set[Region] = set()
         self._peers: dict[str, tuple[Region, ...]] = {}
+        self._uses: Counter[str] = Counter()  # connects of each peer that were not undone
         self._open: list[PendingRead] = []
         self._lock = threading.Lock()
         fabric.agents[agent_name] = self
@@ -82,7 +84,9 @@ class MemoryBackend:
             raise InvalidArgumentError(f"agent metadata can't be read: {error}") from error
         if name not in self._fabric.agents:
             raise UnavailableError(f"agent {name} is not there")
-        self._peers[name] = tuple(Region(*row) for row in rows)
+        with self._lock:
+            self._peers[name] = tuple(Region(*row) for row in rows)
+            self._uses[name] += 1
         return name
 
     def connect_endpoint(self, agent_name: str, host: str, port: int, *, deadline_s: float) -> None:
@@ -92,6 +96,13 @@ class MemoryBackend:
         self.connect(peer.local_metadata())
 
     def disconnect(self, agent_name: str) -> None:
+        with self._lock:
+            self._uses[agent_name] -= 1
+            if self._uses[agent_name] <= 0:
+                self._forget(agent_name)
+
+    def _forget(self, agent_name: str) -> None:
+        del self._uses[agent_name]
         self._peers.pop(agent_name, None)
 
     def start_read(self, agent_name: str, extents: Extents) -> object:
@@ -136,8 +147,9 @@ class MemoryBackend:
         if any(read.stuck for read in self._open):
             raise UnavailableError("a read can't be ended")
         self._open.clear()
-        for name in agent_names:
-            self.disconnect(name)
+        with self._lock:
+            for name in agent_names:
+                self._forget(name)
 
     def close(self) -> None:
         self._fabric.agents.pop(self._name, None)

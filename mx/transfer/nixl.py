@@ -15,6 +15,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from mx.core.tensors import HOST_DEVICE, Extents, Region
@@ -37,6 +39,14 @@ def bindings() -> Any:
         raise UnavailableError(
             f"NIXL can't be loaded: {error}", remedy="pip install 'modelexpress-mx[nixl]'"
         ) from error
+
+
+@dataclass(slots=True)
+class _Peer:
+    """A connected agent: how to connect it again, and by how many users."""
+
+    again: Callable[[], object]
+    uses: int = 0
 
 
 class NixlBackend:
@@ -63,7 +73,7 @@ class NixlBackend:
         self._memory = {"DRAM": nixl.DRAM_SEG, "VRAM": nixl.VRAM_SEG}[memory]
         self._lock = threading.RLock()
         self._registered: dict[Region, int] = {}
-        self._connected: dict[str, Callable[[], object]] = {}  # how to connect to each again
+        self._connected: dict[str, _Peer] = {}
         self._reads: set[object] = set()
         self._agent: Any = None
         self._engine: Any = None
@@ -116,11 +126,27 @@ class NixlBackend:
         return bytes(self._call("read agent metadata", lambda: self._agent.getLocalMD()))
 
     def connect(self, metadata: bytes) -> str:
+        with self._lock:
+            name = self._load(metadata)
+            self._add(name, _Peer(partial(self._load, metadata), uses=1))
+        return name
+
+    def _load(self, metadata: bytes) -> str:
         raw = self._call("load the peer's agent metadata", lambda: self._agent.loadRemoteMD(metadata))
         name = raw.decode() if isinstance(raw, bytes) else str(raw)
-        self._call(f"connect to {name}", lambda: self._agent.makeConnection(name, [self._engine]))
-        self._connected[name] = lambda: self.connect(metadata)
+        try:
+            self._call(f"connect to {name}", lambda: self._agent.makeConnection(name, [self._engine]))
+        except MxError:
+            self._forget(name)
+            raise
         return name
+
+    def _add(self, name: str, peer: _Peer) -> None:
+        with self._lock:
+            known = self._connected.get(name)
+            if known is not None:
+                peer.uses += known.uses
+            self._connected[name] = peer
 
     def connect_endpoint(self, agent_name: str, host: str, port: int, *, deadline_s: float) -> None:
         if not self._listen_port:
@@ -128,6 +154,11 @@ class NixlBackend:
                 f"agent {agent_name} can only be asked by an agent with a listen thread of its own",
                 remedy="set transfer.listen to true",
             )
+        again = partial(self._fetch, agent_name, host, port, deadline_s)
+        again()
+        self._add(agent_name, _Peer(again, uses=1))
+
+    def _fetch(self, agent_name: str, host: str, port: int, deadline_s: float) -> None:
         # NIXL itself would neither resolve a name nor report a refused port: ask first.
         end = time.monotonic() + deadline_s
         address = reachable_ipv4(host, port, timeout_s=deadline_s)
@@ -136,17 +167,13 @@ class NixlBackend:
             lambda: self._agent.fetchRemoteMD(agent_name, address, port),
         )
         nothing = self._nixl.nixlXferDList(self._nixl.DRAM_SEG)
-        while True:
-            if self._call(f"look for {agent_name}", lambda: self._has_metadata(agent_name, nothing)):
-                break
+        # The lock is free between two looks: reads from others go on.
+        while not self._call(f"look for {agent_name}", lambda: self._has_metadata(agent_name, nothing)):
             if time.monotonic() > end:
                 raise UnavailableError(
                     f"NIXL agent {agent_name} at {address}:{port} sent no metadata within {deadline_s:g} s"
                 )
             time.sleep(0.005)
-        self._connected[agent_name] = lambda: self.connect_endpoint(
-            agent_name, host, port, deadline_s=deadline_s
-        )
 
     def _has_metadata(self, agent_name: str, nothing: Any) -> bool:
         try:
@@ -155,16 +182,30 @@ class NixlBackend:
             return False  # not there yet
 
     def disconnect(self, agent_name: str) -> None:
-        if self._connected.pop(agent_name, None):
-            self._call(f"forget {agent_name}", lambda: self._agent.invalidateRemoteMD(agent_name))
+        with self._lock:
+            peer = self._connected.get(agent_name)
+            if peer is None:
+                return
+            peer.uses -= 1
+            if peer.uses <= 0:
+                del self._connected[agent_name]
+                self._forget(agent_name)
+
+    def _forget(self, agent_name: str) -> None:
+        """Drop what NIXL holds of an agent that nobody uses; that it holds nothing is no error."""
+        with self._lock:
+            if agent_name not in self._connected:
+                with contextlib.suppress(MxError):
+                    self._call(f"forget {agent_name}", lambda: self._agent.invalidateRemoteMD(agent_name))
 
     def start_read(self, agent_name: str, extents: Extents) -> object:
         handle = self.prepare(agent_name, extents)
         try:
             self.post(handle, agent_name)
         except MxError:
-            self.release(handle)
-            raise
+            if self.release(handle):
+                raise
+            # The hardware may still write, so the caller has to wait for its end: ``poll`` says how it was.
         return handle
 
     def prepare(self, agent_name: str, extents: Extents) -> object:
@@ -173,16 +214,25 @@ class NixlBackend:
         local = self._descriptors(self._memory, extents.local_addr, extents.length, extents.local_device)
         remote_memory = nixl.DRAM_SEG if extents.remote_device == HOST_DEVICE else nixl.VRAM_SEG
         remote = self._descriptors(remote_memory, extents.remote_addr, extents.length, extents.remote_device)
-        handle: object = self._call(
-            f"prepare a read from {agent_name}",
-            lambda: self._agent.createXferReq(nixl.NIXL_READ, local, remote, agent_name, "", [self._engine]),
-        )
-        self._reads.add(handle)
+        with self._lock:
+            handle: object = self._call(
+                f"prepare a read from {agent_name}",
+                lambda: self._agent.createXferReq(
+                    nixl.NIXL_READ, local, remote, agent_name, "", [self._engine]
+                ),
+            )
+            self._reads.add(handle)
         return handle
 
     def post(self, handle: object, agent_name: str) -> None:
         """Start a prepared read; over shared memory it blocks until the bytes are there."""
-        self._call(f"read from {agent_name}", lambda: self._agent.postXferReq(handle, ""))
+        with self._lock:
+            self._require_open(handle)
+            self._call(f"read from {agent_name}", lambda: self._agent.postXferReq(handle, ""))
+
+    def _require_open(self, handle: object) -> None:
+        if handle not in self._reads:
+            raise UnavailableError("the read was cut off")  # its handle is void, and NIXL would use it
 
     def _descriptors(self, memory: Any, addr: Any, length: Any, device: int) -> Any:
         import numpy
@@ -194,7 +244,9 @@ class NixlBackend:
         return self._nixl.nixlXferDList(memory, rows)
 
     def poll(self, handle: object) -> ReadState:
-        status = self._call("read", lambda: self._agent.getXferStatus(handle))
+        with self._lock:
+            self._require_open(handle)
+            status = self._call("read", lambda: self._agent.getXferStatus(handle))
         return ReadState.DONE if status == self._nixl.NIXL_SUCCESS else ReadState.PENDING
 
     def release(self, handle: object) -> bool:
@@ -221,16 +273,19 @@ class NixlBackend:
     def sever(self, agent_names: Collection[str]) -> None:
         with self._lock:
             regions = list(self._registered)
-            others = [again for name, again in self._connected.items() if name not in agent_names]
+            others = {name: peer for name, peer in self._connected.items() if name not in agent_names}
             self.close()
             self._create()
             self.register(regions)
-            for again in others:
-                try:
-                    again()
-                except MxError as error:
-                    # Its reads will fail, and it is dropped like any other source that went away.
-                    log.info("peer lost", extra={"fields": {"reason": error.message}})
+        # Without the lock: a published peer that is gone takes its whole deadline to show it.
+        for name, peer in others.items():
+            try:
+                peer.again()
+            except MxError as error:
+                # Its reads will fail, and it is dropped like any other source that went away.
+                log.info("peer lost", extra={"fields": {"reason": error.message}})
+            else:
+                self._add(name, peer)
 
     def close(self) -> None:
         """Deregister everything and end the agent, and with it every connection and read."""
@@ -243,12 +298,13 @@ class NixlBackend:
             self._reads.clear()
             try:
                 self.deregister(list(self._registered))
-                for name in list(self._connected):
-                    self.disconnect(name)
             except MxError as error:
                 log.debug("closing the NIXL agent", extra={"fields": {"error": str(error)}})
             self._registered.clear()
+            connected = list(self._connected)
             self._connected.clear()
+            for name in connected:
+                self._forget(name)
             # The destructor closes UCX's worker, and its sockets and queues with it.
             self._agent = self._engine = None
 

@@ -6,9 +6,11 @@ Runs in threads beside the engine; calls are rare and short, and bytes never pas
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NoReturn, TypeVar
+from functools import partial
+from typing import Generic, NoReturn, TypeVar
 
 import grpc
 
@@ -83,26 +85,49 @@ def _answer(context: grpc.ServicerContext, work: Callable[[], T]) -> T:
         abort(context, error)
 
 
+class _Packed(Generic[T]):
+    """A reply that is made once for a source: 20,000 tensors take many milliseconds, each time the same.
+
+    Targets that come all at once wait for the first one's.
+    """
+
+    def __init__(self, pack: Callable[[Offer], T]) -> None:
+        self._pack = pack
+        self._lock = threading.Lock()
+        self._made: tuple[ServedSource, T] | None = None
+
+    def of(self, served: ServedSource) -> T:
+        """For reading only. Raises InvalidArgumentError for what the wire can't carry."""
+        with self._lock:
+            if self._made is None or self._made[0] is not served:
+                self._made = served, self._pack(served.offer)
+            return self._made[1]
+
+
 class WorkerService:
     """The published calls, for published peers (wire contract, section 8)."""
 
     def __init__(self, source: Callable[[], ServedSource | None]) -> None:
         self._source = source
+        self._manifest = _Packed(manifest)
 
-    def _served(self, source_id: str, worker_id: str) -> ServedSource:
+    def _served(
+        self,
+        request: p2p.GetTensorManifestRequest | p2p.PrepareTensorReadRequest | p2p.ReleaseTensorReadRequest,
+    ) -> ServedSource:
         served = self._source()
         if served is None:
             raise UnavailableError("this worker serves nothing at the moment")
-        served.require(source_id, worker_id)
+        served.require(request.mx_source_id, request.worker_id if request.HasField("worker_id") else None)
         return served
 
     def GetTensorManifest(
         self, request: p2p.GetTensorManifestRequest, context: grpc.ServicerContext
     ) -> p2p.GetTensorManifestResponse:
         def work() -> p2p.GetTensorManifestResponse:
-            served = self._served(request.mx_source_id, request.worker_id)
+            served = self._served(request)
             served.require_open()
-            return manifest(served)
+            return self._manifest.of(served)
 
         return _answer(context, work)
 
@@ -110,9 +135,11 @@ class WorkerService:
         self, request: p2p.PrepareTensorReadRequest, context: grpc.ServicerContext
     ) -> p2p.PrepareTensorReadResponse:
         def work() -> p2p.PrepareTensorReadResponse:
-            served = self._served(request.mx_source_id, request.worker_id)
+            served = self._served(request)
+            served.require_open()
+            packed = self._manifest.of(served)  # may fail, and a lease would stay
             lease_id = served.open_lease(context.peer(), served.published_lease_s)
-            return p2p.PrepareTensorReadResponse(lease_id=lease_id, manifest=manifest(served))
+            return p2p.PrepareTensorReadResponse(lease_id=lease_id, manifest=packed)
 
         return _answer(context, work)
 
@@ -120,7 +147,7 @@ class WorkerService:
         self, request: p2p.ReleaseTensorReadRequest, context: grpc.ServicerContext
     ) -> p2p.ReleaseTensorReadResponse:
         def work() -> p2p.ReleaseTensorReadResponse:
-            self._served(request.mx_source_id, request.worker_id).close_lease(request.lease_id)
+            self._served(request).close_lease(request.lease_id)
             return p2p.ReleaseTensorReadResponse()
 
         return _answer(context, work)
@@ -151,11 +178,10 @@ def _no_artifact() -> NotFoundError:
     return NotFoundError("this worker serves tensors and no artifact")
 
 
-def manifest(served: ServedSource) -> p2p.GetTensorManifestResponse:
+def manifest(offer: Offer) -> p2p.GetTensorManifestResponse:
     """The published form of a manifest; warns once it is more than published targets accept."""
-    offer = served.offer
     reply = p2p.GetTensorManifestResponse(
-        tensors=[codec.encode_tensor(tensor) for tensor in offer.published_tensors],
+        tensors=[codec.encode_tensor(tensor) for tensor in offer.tensors],
         mx_source_id=offer.source_id,
         metadata_endpoint=offer.metadata_endpoint,
         agent_name=offer.agent_name,
@@ -176,22 +202,13 @@ class PeerService:
 
     def __init__(self, source: Callable[[], ServedSource | None]) -> None:
         self._source = source
-        self._packed: dict[tuple[int, bool], tuple[ServedSource, peer.OpenTransferReply]] = {}
-
-    def _template(self, served: ServedSource, *, same_layout: bool) -> peer.OpenTransferReply:
-        """Packed once for a source: 20,000 tensors take milliseconds, each time the same."""
-        key = id(served), same_layout
-        if key not in self._packed:
-            # The entry holds its source, so that an id can't come to mean another one.
-            self._packed = {k: v for k, v in self._packed.items() if v[0] is served}
-            self._packed[key] = served, _template(served.offer, same_layout=same_layout)
-        return self._packed[key][1]
+        self._packed = {same: _Packed(partial(_template, same_layout=same)) for same in (True, False)}
 
     def _served(self, source_id: str, worker_id: str = "") -> ServedSource:
         served = self._source()
         if served is None:
             raise UnavailableError("this worker serves nothing at the moment")
-        served.require(source_id, worker_id)
+        served.require(source_id, worker_id or None)
         return served
 
     def OpenTransfer(
@@ -199,11 +216,10 @@ class PeerService:
     ) -> peer.OpenTransferReply:
         def work() -> peer.OpenTransferReply:
             served = self._served(request.source_id, request.worker_id)
-            lease_id = served.open_lease(request.target_id or context.peer(), READER_LEASE_S)
+            served.require_open()
             reply = peer.OpenTransferReply()
-            same_layout = request.layout_digest == served.offer.layout_digest
-            reply.CopyFrom(self._template(served, same_layout=same_layout))
-            reply.lease_id = lease_id
+            reply.CopyFrom(self._packed[request.layout_digest == served.offer.layout_digest].of(served))
+            reply.lease_id = served.open_lease(request.target_id or context.peer(), READER_LEASE_S)
             return reply
 
         return _answer(context, work)
@@ -218,7 +234,7 @@ class PeerService:
             rows = served.digests(
                 segment_bytes=request.segment_bytes,
                 first=request.first_segment,
-                skip=from_bitmap(request.skip),
+                skip=from_bitmap(request.skip, len(served.offer.tensors)),
             )
             for first, digests, last in rows:
                 yield peer.DigestsReply(first_segment=first, digests=pack_u64(digests), last=last)
@@ -263,7 +279,7 @@ class PeerService:
 
 
 def _template(offer: Offer, *, same_layout: bool) -> peer.OpenTransferReply:
-    """All of the reply but the lease: 20,000 tensors take milliseconds to pack, each time the same."""
+    """All of the reply but the lease."""
     columns = pack_manifest(offer.tensors)
     reply = peer.OpenTransferReply(
         source_id=offer.source_id,

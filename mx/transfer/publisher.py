@@ -20,7 +20,7 @@ from mx.core.source import (
     WorkerKey,
     WorkerRecord,
 )
-from mx.errors import InvalidArgumentError, MxError, PreconditionError
+from mx.errors import DeadlineError, InvalidArgumentError, MxError, PreconditionError, UnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Publisher:
         self._load = load
         self._stop = threading.Event()
         self._published = threading.Event()
-        self._recorded = threading.Event()
+        self._recorded = False  # the server has a record of this worker, or may have one
         self._thread = threading.Thread(target=self._run, name="mx-publisher", daemon=True)
 
     def start(self) -> None:
@@ -83,16 +83,30 @@ class Publisher:
         """True once the server has this worker as READY."""
         return self._published.wait(timeout_s)
 
-    def withdraw(self, *, timeout_s: float) -> None:
-        """Stop the heartbeat and remove the record; a server that is away forgets it by itself.
-
-        ``timeout_s`` bounds the wait for a heartbeat under way, the client the call after it.
-        """
+    def leave(self) -> None:
+        """Stop the heartbeat and remove the record, without waiting for it."""
         self._stop.set()
+
+    def withdraw(self, *, timeout_s: float) -> None:
+        """Leave, and wait until the record is gone, for at most ``timeout_s``.
+
+        A call that is still under way then is followed by the withdrawal whenever it ends. A server
+        that is away forgets the source by itself.
+        """
+        self.leave()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-        if not self._recorded.is_set() or self._thread.is_alive():
-            return
+
+    # --- the thread -------------------------------------------------------------------------
+    def _run(self) -> None:
+        """Whoever publishes withdraws too: only then nothing can appear after the withdrawal."""
+        try:
+            self._keep_published()
+        finally:
+            if self._recorded:
+                self._remove()
+
+    def _remove(self) -> None:
         try:
             self._registry.withdraw(self._key)
         except MxError as error:
@@ -100,56 +114,76 @@ class Publisher:
                 "source not withdrawn", extra={"fields": {"source": str(self._key), "reason": error.message}}
             )
 
-    # --- the thread -------------------------------------------------------------------------
-    def _run(self) -> None:
-        retry_s, since, known = FIRST_RETRY_S, time.monotonic(), False
+    def _keep_published(self) -> None:
+        """Until ``leave``, or until ``give_up_s`` have passed without a first success."""
+        began, retry_s, known = time.monotonic(), FIRST_RETRY_S, False
+        told: type[MxError] | None = None
         while not self._stop.is_set():
+            error: MxError
             try:
-                known = self._beat() if known else self._publish()
-                retry_s, since = FIRST_RETRY_S, time.monotonic()
                 if known:
+                    known = self._beat()
+                    if not known:
+                        log.warning(
+                            "server lost this source; publishing again",
+                            extra={"fields": {"source": str(self._key)}},
+                        )
+                known = known or self._publish()
+                error = UnavailableError("the server does not know what it has just recorded")
+            except MxError as failure:
+                error = failure
+            else:
+                if known or self._stop.is_set():
+                    retry_s, told = FIRST_RETRY_S, None
                     self._stop.wait(self._heartbeat_s)
-            except InvalidArgumentError as error:
+                    continue
+            if type(error) is not told:
+                self._tell(error)
+                told = type(error)
+            if not self._published.is_set() and time.monotonic() - began > self._give_up_s:
                 log.error(
-                    "source refused", extra={"fields": {"source": str(self._key), "reason": error.message}}
+                    "gave up publishing",
+                    extra={"fields": {"source": str(self._key), "after_s": self._give_up_s}},
                 )
                 return
-            except MxError as error:
-                if retry_s == FIRST_RETRY_S:
-                    log.warning(
-                        "server can't be told about this source; trying on",
-                        extra={"fields": {"source": str(self._key), "reason": error.message}},
-                    )
-                if not self._published.is_set() and time.monotonic() - since > self._give_up_s:
-                    log.error(
-                        "gave up publishing",
-                        extra={"fields": {"source": str(self._key), "after_s": self._give_up_s}},
-                    )
-                    return
-                self._stop.wait(retry_s)
-                retry_s = min(retry_s * 2, self._heartbeat_s)
+            # A refusal may be trouble of the server's store, or last until somebody mends a setting.
+            refused = isinstance(error, InvalidArgumentError)
+            self._stop.wait(self._heartbeat_s if refused else min(retry_s, self._heartbeat_s))
+            retry_s *= 2
+
+    def _tell(self, error: MxError) -> None:
+        """Trouble of one kind is told once, not with every try."""
+        fields = {"fields": {"source": str(self._key), "reason": error.message}}
+        if isinstance(error, InvalidArgumentError):
+            log.error("source refused", extra=fields)
+        else:
+            log.warning("server can't be told about this source; trying on", extra=fields)
 
     def _publish(self) -> bool:
-        """Record, mx's own record beside it, then READY: peers see it only when all is there."""
-        self._registry.publish(self._identity, self._worker, worker_id=self._key.worker_id, pod=self._pod)
-        self._recorded.set()
+        """Record, mx's own record beside it, then READY: peers see it only when all is there.
+
+        False when it is to leave meanwhile, or when the server forgot it in between.
+        """
+        try:
+            self._registry.publish(self._identity, self._worker, worker_id=self._key.worker_id, pod=self._pod)
+        except DeadlineError:
+            self._recorded = True  # only the answer is missing
+            raise
+        self._recorded = True
+        if self._stop.is_set():
+            return False
         try:
             self._registry.announce(self._key, self._peer)
         except PreconditionError:
             log.debug("a published server: peers of mx find this worker by the published calls only")
-        ready = self._beat()
-        if ready:
-            self._published.set()
-            log.info(
-                "source published",
-                extra={"fields": {"source": str(self._key), "endpoint": self._peer.endpoint}},
-            )
-        return ready
+        if self._stop.is_set() or not self._beat():
+            return False
+        self._published.set()
+        log.info(
+            "source published",
+            extra={"fields": {"source": str(self._key), "endpoint": self._peer.endpoint}},
+        )
+        return True
 
     def _beat(self) -> bool:
-        known = self._registry.update_status(self._key, SourceStatus.READY, source_load=self._load())
-        if not known:
-            log.warning(
-                "server lost this source; publishing again", extra={"fields": {"source": str(self._key)}}
-            )
-        return known
+        return self._registry.update_status(self._key, SourceStatus.READY, source_load=self._load())

@@ -17,7 +17,13 @@ from dataclasses import dataclass, field, replace
 
 from mx.core.plan import cut
 from mx.core.tensors import HOST_DEVICE, Region, TensorDescriptor, layout_digest
-from mx.errors import InvalidArgumentError, NotFoundError, PreconditionError, UnavailableError
+from mx.errors import (
+    ExhaustedError,
+    InvalidArgumentError,
+    NotFoundError,
+    PreconditionError,
+    UnavailableError,
+)
 from mx.transfer.digests import Digester, DigestTable
 
 # Lease of an mx reader: short, because it renews while it reads.
@@ -51,20 +57,19 @@ class Offer:
     def total_bytes(self) -> int:
         return sum(tensor.size for tensor in self.tensors)
 
-    @property
-    def published_tensors(self) -> tuple[TensorDescriptor, ...]:
-        """What published peers are told of: all but the empty ones.
-
-        A published target asks NIXL for each tensor that it is told of, NIXL knows no range for
-        an empty one, and the whole read fails with NIXL_ERR_NOT_FOUND.
-        """
-        return tuple(tensor for tensor in self.tensors if tensor.size)
-
 
 @dataclass(slots=True)
 class _Lease:
     target: str
     expires_s: float
+
+
+@dataclass(slots=True)
+class _Table:
+    """Digests of one cut, and how many readers follow them now."""
+
+    digests: DigestTable
+    readers: int = 0
 
 
 @dataclass(slots=True)
@@ -91,20 +96,27 @@ class ServedSource:
         self._segment_bytes = segment_bytes
         self._sizes = [tensor.size for tensor in offer.tensors]
         self._addrs = [tensor.addr for tensor in offer.tensors]
+        self._total_bytes = offer.total_bytes
         self._lock = threading.Condition()
         self._leases = _Leases()
-        self._tables: OrderedDict[tuple[int, frozenset[int]], DigestTable] = OrderedDict()
         self._draining = False
+        # A lock of its own: cutting a large manifest takes a second, which no lease should wait for.
+        self._tables_lock = threading.Lock()
+        self._tables: OrderedDict[tuple[int, frozenset[int]], _Table] = OrderedDict()
+        self._closed = False
         self.bytes_served = 0
         self.failures = 0
 
     def start(self) -> None:
         """Begin the digests of the usual cut, so that the first reader finds them."""
-        self._table(self._segment_bytes, frozenset())
+        self._release(self._acquire(self._segment_bytes, frozenset()))
 
     # --- checks ---------------------------------------------------------------------------
-    def require(self, source_id: str, worker_id: str = "") -> None:
-        """The ids of a request are ours: InvalidArgumentError, PreconditionError."""
+    def require(self, source_id: str, worker_id: str | None = None) -> None:
+        """The ids of a request are ours: InvalidArgumentError, PreconditionError.
+
+        ``worker_id`` None was not said; an empty one was, and is not ours.
+        """
         if not source_id:
             raise InvalidArgumentError("mx_source_id is empty")
         if source_id != self.offer.source_id:
@@ -112,9 +124,9 @@ class ServedSource:
                 f"this worker serves source {self.offer.source_id}, not {source_id}",
                 remedy="list the sources again: the record is old",
             )
-        if worker_id and worker_id != self.offer.worker_id:
+        if worker_id is not None and worker_id != self.offer.worker_id:
             raise PreconditionError(
-                f"this is worker {self.offer.worker_id}, not {worker_id}",
+                f"this is worker {self.offer.worker_id}, not {worker_id or repr(worker_id)}",
                 remedy="list the sources again: the endpoint was reused",
             )
 
@@ -144,12 +156,15 @@ class ServedSource:
             return READER_LEASE_S
 
     def close_lease(self, lease_id: str, *, bytes_read: int = 0, failed: bool = False) -> None:
-        """End a read. NotFoundError for an unknown, expired or already released lease."""
+        """End a read. NotFoundError for an unknown, expired or already released lease.
+
+        ``bytes_read`` is what the reader says, and counts for at most all that there is.
+        """
         with self._lock:
             self._leases.expire(time.monotonic())
             if self._leases.live.pop(lease_id, None) is None:
                 raise NotFoundError(f"lease {lease_id} is unknown or expired")
-            self.bytes_served += bytes_read
+            self.bytes_served += min(bytes_read, self._total_bytes)
             self.failures += failed
             self._lock.notify_all()
 
@@ -158,6 +173,15 @@ class ServedSource:
         with self._lock:
             self._leases.expire(time.monotonic())
             return len(self._leases.live)
+
+    def load(self) -> float | None:
+        """How busy this source is, for listings: above 0.5 and towards 1.0 with every reader.
+
+        None, which is unknown, while no lease is held: published targets read without one, and what
+        else the worker does is not known here. 0.0 would say that it is idle.
+        """
+        readers = self.active_leases
+        return 1 - 1 / (readers + 2) if readers else None
 
     @property
     def draining(self) -> bool:
@@ -182,20 +206,27 @@ class ServedSource:
         """End the digest threads; afterwards the memory may change."""
         with self._lock:
             self._draining = True
+        with self._tables_lock:
+            self._closed = True
             tables = list(self._tables.values())
             self._tables.clear()
         for table in tables:
-            table.close()
+            table.digests.close()
 
     # --- digests ----------------------------------------------------------------------------
     def digests(
         self, *, segment_bytes: int, first: int, skip: frozenset[int], timeout_s: float = 30.0
     ) -> Iterator[tuple[int, array[int], bool]]:
         """(first segment, digests, last) as they become known; ends early when the source closes."""
+        table = self._acquire(segment_bytes, skip)
         try:
-            table = self._table(segment_bytes, skip)
-        except ValueError as error:
-            raise InvalidArgumentError(str(error)) from error
+            yield from self._follow(table.digests, first, timeout_s)
+        finally:
+            self._release(table)
+
+    def _follow(
+        self, table: DigestTable, first: int, timeout_s: float
+    ) -> Iterator[tuple[int, array[int], bool]]:
         if first > table.segments:
             raise InvalidArgumentError(f"segment {first} of {table.segments} was asked for")
         while first < table.segments:
@@ -207,22 +238,58 @@ class ServedSource:
         if not table.segments:
             yield 0, array("Q"), True
 
-    def _table(self, segment_bytes: int, skip: frozenset[int]) -> DigestTable:
+    @property
+    def digest_readers(self) -> int:
+        """Streams of digests under way."""
+        with self._tables_lock:
+            return sum(table.readers for table in self._tables.values())
+
+    def _acquire(self, segment_bytes: int, skip: frozenset[int]) -> _Table:
+        """The table of a cut, computed from now on if it was not there; ``_release`` it."""
         if skip and max(skip) >= len(self._sizes):
-            raise ValueError(f"tensor {max(skip)} of {len(self._sizes)} is to be skipped")
+            raise InvalidArgumentError(f"tensor {max(skip)} of {len(self._sizes)} is to be skipped")
         key = (segment_bytes, skip)
-        with self._lock:
+        with self._tables_lock:
+            if self._closed:
+                raise UnavailableError(f"worker {self.offer.worker_id} no longer serves digests")
             table = self._tables.get(key)
+            if table is not None and table.digests.error:
+                del self._tables[key]
+                table = None
+            old = None
             if table is None:
-                self.require_open()
-                plan = cut(self._sizes, segment_bytes=segment_bytes, skip=skip)
-                table = self._tables[key] = DigestTable(plan, self._addrs, self._digester)
-                table.start()
+                old = self._make_room()
+                table = self._tables[key] = _Table(self._start_table(segment_bytes, skip))
             self._tables.move_to_end(key)
-            old = self._tables.popitem(last=False)[1] if len(self._tables) > MAX_TABLES else None
+            table.readers += 1
         if old is not None:
-            old.close()
+            old.digests.close()
         return table
+
+    def _start_table(self, segment_bytes: int, skip: frozenset[int]) -> DigestTable:
+        try:
+            plan = cut(self._sizes, segment_bytes=segment_bytes, skip=skip)
+        except ValueError as error:
+            raise InvalidArgumentError(str(error)) from error
+        table = DigestTable(plan, self._addrs, self._digester)
+        table.start()
+        return table
+
+    def _make_room(self) -> _Table | None:
+        """Take away the table that nobody has used for longest, when there are enough."""
+        if len(self._tables) < MAX_TABLES:
+            return None
+        for key, table in self._tables.items():
+            if not table.readers:
+                return self._tables.pop(key)
+        raise ExhaustedError(
+            f"worker {self.offer.worker_id} computes digests of {MAX_TABLES} cuts already",
+            remedy="another cut can be had when one of their readers is done",
+        )
+
+    def _release(self, table: _Table) -> None:
+        with self._tables_lock:
+            table.readers -= 1
 
 
 def bitmap(indices: Sequence[int] | frozenset[int], count: int) -> bytes:
@@ -235,7 +302,10 @@ def bitmap(indices: Sequence[int] | frozenset[int], count: int) -> bytes:
     return bytes(out)
 
 
-def from_bitmap(data: bytes) -> frozenset[int]:
+def from_bitmap(data: bytes, count: int) -> frozenset[int]:
+    """The indices, each below ``count``; InvalidArgumentError, before anything is expanded, for more."""
+    if len(data) > -(-count // 8) or (data and int.from_bytes(data, "little") >> count):
+        raise InvalidArgumentError(f"a bitmap of {len(data)} bytes skips more than {count} tensors")
     return frozenset(
         8 * i + bit for i, byte in enumerate(data) if byte for bit in range(8) if byte >> bit & 1
     )

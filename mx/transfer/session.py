@@ -12,45 +12,30 @@ import logging
 import threading
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 
-from mx.core.plan import RegionMap
 from mx.core.source import NixlMetadata, SourceEntry, SourceSummary, TensorSource
-from mx.core.tensors import HOST_DEVICE, Region, TensorDescriptor, layout_digest
+from mx.core.tensors import TensorDescriptor
 from mx.errors import InvalidArgumentError, MxError, PreconditionError, UnavailableError
 from mx.ports import TransferBackend
-from mx.transfer.peer import MESSAGE_LIMIT_BYTES
+from mx.transfer.channel import HeldChannel, call
+from mx.transfer.remote import RemoteManifest, columns_manifest, plain_manifest
 from mx.transfer.served import bitmap
 from mx.wire import codec, status
-from mx.wire.manifest import ManifestColumns, unpack_manifest, unpack_u64
+from mx.wire.manifest import unpack_u64
 from mx.wire.v1 import p2p, peer
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 # Wire contract, section 4: WorkerService calls have 5 s, manifests included.
 CALL_S = 5.0
 # Returning a lease is a courtesy, since it expires by itself: a frozen source must not cost more.
 CLOSE_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteManifest:
-    """What a source holds, in its order. ``tensors`` is None when its layout equals the target's.
-
-    ``regions`` None: each tensor is a region of its own. ``device`` is HOST_DEVICE or an ordinal.
-    """
-
-    addrs: array[int]
-    tensors: tuple[TensorDescriptor, ...] | None
-    layout_digest: str
-    regions: RegionMap | None
-    device: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +55,10 @@ class Candidate:
 
 
 class Session:
-    """An open transfer with one source. ``close`` returns the lease and frees the channel."""
+    """An open transfer with one source. ``close`` returns the lease and frees agent and channel.
+
+    ``disconnect`` undoes the backend's connect; it may raise an MxError.
+    """
 
     def __init__(
         self,
@@ -83,6 +71,7 @@ class Session:
         lease_id: str = "",
         lease_s: float = 0.0,
         generation: str = "",
+        disconnect: Callable[[], None] = lambda: None,
     ) -> None:
         self.candidate = candidate
         self.name = candidate.name
@@ -90,6 +79,8 @@ class Session:
         self.manifest = manifest
         self.digest_kind = digest_kind
         self.generation = generation
+        self._disconnect = disconnect
+        self._closed = False
         self._channel = channel
         self._lease_id = lease_id
         self._lease_s = lease_s
@@ -157,6 +148,11 @@ class Session:
                 return self._digests[segment]
             raise UnavailableError(self._digest_error)
 
+    def known_digest(self, segment: int) -> int | None:
+        """The digest if it has come already."""
+        with self._changed:
+            return self._digests[segment] if len(self._digests) > segment else None
+
     def _more_than(self, known: int) -> bool:
         return len(self._digests) > known or bool(self._digest_error)
 
@@ -176,24 +172,35 @@ class Session:
         assert self._channel is not None
         stub = peer.PeerServiceStub(self._channel)
         request = peer.RenewLeaseRequest(source_id=self._source_id, lease_id=self._lease_id)
-        _call("RenewLease", self.name, lambda: stub.RenewLease(request, timeout=CALL_S))
+        call("RenewLease", self.name, lambda: stub.RenewLease(request, timeout=CALL_S))
         self._renew_at = time.monotonic() + self._lease_s / 2
 
-    def close(self, *, failed: bool = False, reason: str = "", bytes_read: int = 0) -> None:
-        """Tell the source that the read is over. A source that is gone is no error."""
+    def close(
+        self, *, failed: bool = False, reason: str = "", bytes_read: int = 0, keep_agent: bool = False
+    ) -> None:
+        """Tell the source that the read is over. A source that is gone is no error; nor is a second time.
+
+        No read of this session may be in flight, unless ``keep_agent``: then the agent stays connected.
+        """
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
         if self._stream is not None:
             self._stream.cancel()
-        if self._channel is None:
-            return
-        try:
-            self._release(failed=failed, reason=reason, bytes_read=bytes_read)
-        except MxError as error:
-            log.debug("closing a transfer", extra={"fields": {"source": self.name, "error": error.message}})
-        finally:
+        release = partial(self._release, failed=failed, reason=reason, bytes_read=bytes_read)
+        for end in (release,) if keep_agent else (self._disconnect, release):
+            try:
+                end()
+            except MxError as error:
+                fields = {"source": self.name, "error": error.message}
+                log.debug("closing a transfer", extra={"fields": fields})
+        if self._channel is not None:
             self._channel.close()
 
     def _release(self, *, failed: bool, reason: str, bytes_read: int) -> None:
-        assert self._channel is not None
+        if self._channel is None:
+            return
         if self.generation:
             close = peer.CloseTransferRequest(
                 source_id=self._source_id,
@@ -203,7 +210,7 @@ class Session:
                 bytes_read=bytes_read,
             )
             stub = peer.PeerServiceStub(self._channel)
-            _call("CloseTransfer", self.name, lambda: stub.CloseTransfer(close, timeout=CLOSE_S))
+            call("CloseTransfer", self.name, lambda: stub.CloseTransfer(close, timeout=CLOSE_S))
         else:
             _release_published(self._channel, self.candidate, self._lease_id)
 
@@ -244,24 +251,21 @@ def _open_mx(
         target_id=target_id,
         segment_bytes=segment_bytes,
     )
-    with _channel(endpoint) as held:
+    with HeldChannel(endpoint) as held:
         stub = peer.PeerServiceStub(held.channel)
-        reply = _call("OpenTransfer", endpoint, lambda: stub.OpenTransfer(request, timeout=CALL_S))
-        if row.peer is not None and reply.generation != row.peer.generation:
-            raise PreconditionError(f"worker {row.worker_id} has restarted since it was listed")
-        if reply.worker_rank != row.worker_rank:
-            raise PreconditionError(
-                f"worker {row.worker_id} is rank {reply.worker_rank}, not {row.worker_rank}"
-            )
+        reply = call("OpenTransfer", endpoint, lambda: stub.OpenTransfer(request, timeout=CALL_S))
         try:
-            manifest = _columns_manifest(reply)
+            if row.peer is not None and reply.generation != row.peer.generation:
+                raise PreconditionError(f"worker {row.worker_id} has restarted since it was listed")
+            _require_rank(candidate, reply.worker_rank)
+            manifest = _checked(candidate, lambda: columns_manifest(reply, layout=layout))
             agent = backend.connect(reply.agent_metadata)
         except MxError as error:
             close = peer.CloseTransferRequest(
                 source_id=row.source_id, lease_id=reply.lease_id, failed=True, reason=error.message
             )
             with contextlib.suppress(MxError):
-                _call("CloseTransfer", endpoint, lambda: stub.CloseTransfer(close, timeout=CLOSE_S))
+                call("CloseTransfer", endpoint, lambda: stub.CloseTransfer(close, timeout=CLOSE_S))
             raise
         return Session(
             candidate,
@@ -272,29 +276,23 @@ def _open_mx(
             lease_id=reply.lease_id,
             lease_s=reply.lease_s,
             generation=reply.generation,
+            disconnect=partial(backend.disconnect, agent),
         )
 
 
-def _columns_manifest(reply: peer.OpenTransferReply) -> RemoteManifest:
-    device = HOST_DEVICE if reply.host_memory else reply.device_id
-    addrs = unpack_u64(reply.addrs)
-    tensors = None
-    if not reply.same_layout:
-        columns = ManifestColumns(
-            addrs=reply.addrs,
-            sizes=reply.sizes,
-            names=reply.names,
-            dtypes=tuple(reply.dtypes),
-            dtype_index=reply.dtype_index,
-        )
-        tensors = unpack_manifest(columns, device_id=reply.device_id)
-        if layout_digest(tensors) != reply.layout_digest:
-            raise InvalidArgumentError("the source's manifest does not have the layout digest it names")
-    pairs = unpack_u64(reply.regions)
-    if len(pairs) % 2:
-        raise InvalidArgumentError("the source's regions are no pairs of address and size")
-    regions = [Region(pairs[i], pairs[i + 1], device) for i in range(0, len(pairs), 2)]
-    return RemoteManifest(addrs, tensors, reply.layout_digest, RegionMap(regions), device)
+def _require_rank(candidate: Candidate, rank: int) -> None:
+    """A shard of another rank may have equal names and sizes, and other weights."""
+    if rank != candidate.row.worker_rank:
+        raise PreconditionError(f"worker {candidate.name} is rank {rank}, not {candidate.row.worker_rank}")
+
+
+def _checked(candidate: Candidate, manifest: Callable[[], RemoteManifest]) -> RemoteManifest:
+    try:
+        return manifest()
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(
+            f"the manifest of worker {candidate.name} can't be right: {error.message}"
+        ) from error
 
 
 def _open_published(
@@ -306,28 +304,40 @@ def _open_published(
     entry = record(candidate.row)
     if entry is None:
         raise UnavailableError(f"worker {candidate.name} is no longer listed")
-    if not entry.worker.worker_grpc_endpoint:
-        payload = entry.worker.payload
-        if not isinstance(payload, TensorSource) or not payload.tensors:
-            raise PreconditionError(f"worker {candidate.name} published neither tensors nor an endpoint")
-        agent = _connect_published(
-            entry, entry.worker.agent_name, entry.worker.metadata_endpoint, backend, deadline_s
-        )
-        return Session(
-            candidate,
-            agent_name=agent,
-            manifest=_plain_manifest(payload.tensors, entry.worker.accelerator),
-            digest_kind="",
-            channel=None,
-        )
-    with _channel(entry.worker.worker_grpc_endpoint) as held:
+    _require_rank(candidate, entry.worker.worker_rank)
+    if entry.worker.worker_grpc_endpoint:
+        return _open_worker(candidate, entry, backend, deadline_s)
+    payload = entry.worker.payload
+    if not isinstance(payload, TensorSource) or not payload.tensors:
+        raise PreconditionError(f"worker {candidate.name} published neither tensors nor an endpoint")
+    manifest = _plain(candidate, payload.tensors, entry.worker.accelerator)
+    agent = _connect_published(
+        entry, entry.worker.agent_name, entry.worker.metadata_endpoint, backend, deadline_s
+    )
+    return Session(
+        candidate,
+        agent_name=agent,
+        manifest=manifest,
+        digest_kind="",
+        channel=None,
+        disconnect=partial(backend.disconnect, agent),
+    )
+
+
+def _open_worker(
+    candidate: Candidate, entry: SourceEntry, backend: TransferBackend, deadline_s: float
+) -> Session:
+    """A published worker that gives its manifest itself."""
+    with HeldChannel(entry.worker.worker_grpc_endpoint) as held:
         lease_id, reply = _published_manifest(held.channel, candidate)
         try:
             if reply.mx_source_id != candidate.row.source_id:
                 raise PreconditionError(f"worker {candidate.name} serves source {reply.mx_source_id}")
             if reply.HasField("worker_id") and reply.worker_id != candidate.row.worker_id:
                 raise PreconditionError(f"the endpoint of {candidate.name} now belongs to {reply.worker_id}")
+            _require_rank(candidate, reply.worker_rank)
             tensors = tuple(codec.decode_tensor(tensor) for tensor in reply.tensors)
+            manifest = _plain(candidate, tensors, reply.accelerator)
             agent = _connect_published(entry, reply.agent_name, reply.metadata_endpoint, backend, deadline_s)
         except MxError:
             # Published leases live for half an hour, and a source that is to sleep waits for them.
@@ -337,11 +347,16 @@ def _open_published(
         return Session(
             candidate,
             agent_name=agent,
-            manifest=_plain_manifest(tensors, reply.accelerator),
+            manifest=manifest,
             digest_kind="",
             channel=held.keep(),
             lease_id=lease_id,
+            disconnect=partial(backend.disconnect, agent),
         )
+
+
+def _plain(candidate: Candidate, tensors: tuple[TensorDescriptor, ...], accelerator: str) -> RemoteManifest:
+    return _checked(candidate, lambda: plain_manifest(tensors, accelerator))
 
 
 def _release_published(channel: grpc.Channel, candidate: Candidate, lease_id: str) -> None:
@@ -349,7 +364,7 @@ def _release_published(channel: grpc.Channel, candidate: Candidate, lease_id: st
         return  # from a peer that is older than leases
     request = p2p.ReleaseTensorReadRequest(mx_source_id=candidate.row.source_id, lease_id=lease_id)
     stub = p2p.WorkerServiceStub(channel)
-    _call("ReleaseTensorRead", candidate.name, lambda: stub.ReleaseTensorRead(request, timeout=CALL_S))
+    call("ReleaseTensorRead", candidate.name, lambda: stub.ReleaseTensorRead(request, timeout=CLOSE_S))
 
 
 def _published_manifest(
@@ -359,7 +374,7 @@ def _published_manifest(
     stub = p2p.WorkerServiceStub(channel)
     ids = {"mx_source_id": candidate.row.source_id, "worker_id": candidate.row.worker_id}
     try:
-        prepared = _call(
+        prepared = call(
             "PrepareTensorRead",
             candidate.endpoint,
             lambda: stub.PrepareTensorRead(p2p.PrepareTensorReadRequest(**ids), timeout=CALL_S),
@@ -369,7 +384,7 @@ def _published_manifest(
         cause: Any = error.__cause__
         if cause.code() is not grpc.StatusCode.UNIMPLEMENTED:
             raise
-    manifest = _call(
+    manifest = call(
         "GetTensorManifest",
         candidate.endpoint,
         lambda: stub.GetTensorManifest(p2p.GetTensorManifestRequest(**ids), timeout=CALL_S),
@@ -388,51 +403,3 @@ def _connect_published(
         raise PreconditionError(f"worker {entry.worker_id} published no usable NIXL endpoint: {endpoint!r}")
     backend.connect_endpoint(agent_name, host, int(port), deadline_s=deadline_s)
     return agent_name
-
-
-def _plain_manifest(tensors: Sequence[TensorDescriptor], accelerator: str) -> RemoteManifest:
-    filled = tuple(tensors)
-    device = HOST_DEVICE if accelerator == "cpu" or not filled else filled[0].device_id
-    return RemoteManifest(
-        array("Q", [tensor.addr for tensor in filled]), filled, layout_digest(filled), None, device
-    )
-
-
-class _Held:
-    """A channel that is closed on the way out unless somebody keeps it."""
-
-    def __init__(self, channel: grpc.Channel) -> None:
-        self.channel = channel
-        self._kept = False
-
-    def keep(self) -> grpc.Channel:
-        self._kept = True
-        return self.channel
-
-    def __enter__(self) -> _Held:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if not self._kept:
-            with contextlib.suppress(ValueError):
-                self.channel.close()
-
-
-def _channel(endpoint: str) -> _Held:
-    return _Held(
-        grpc.insecure_channel(
-            endpoint,
-            options=[
-                ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
-                ("grpc.use_local_subchannel_pool", 1),
-                ("grpc.enable_http_proxy", 0),
-            ],
-        )
-    )
-
-
-def _call(name: str, target: str, call: Callable[[], T]) -> T:
-    try:
-        return call()
-    except grpc.RpcError as error:
-        raise status.from_rpc_error(error, call=name, target=target) from error

@@ -301,10 +301,11 @@ class Site:
         self._ends.append(worker.close)
         return worker
 
-    def done_bytes(self) -> int:
-        """Bytes that the newest running or finished load of this test's model has verified."""
+    def done_bytes(self, worker: Worker) -> int:
+        """Bytes that the newest load of this worker has verified, as the server knows it."""
         reports = self.server.client.list_transfers()
-        return next((r.bytes_done for r in reports if r.model_name == self.model), 0)
+        mine = (r for r in reports if (r.model_name, r.worker_id) == (self.model, worker.name))
+        return next((report.bytes_done for report in mine), 0)
 
     def close(self) -> None:
         for end in reversed(self._ends):

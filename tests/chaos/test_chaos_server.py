@@ -18,7 +18,7 @@ from mx.core.source import SourceStatus
 SIZES = [1 << 20] * 8 + [512] * 8
 READY, STALE = SourceStatus.READY, SourceStatus.STALE
 # Heartbeats of the test workers come every second.
-HEARTBEAT_TIMEOUT_S = 4
+HEARTBEAT_TIMEOUT_S = 3
 SOME_HEARTBEATS_S = 15
 
 
@@ -83,7 +83,7 @@ def test_a_worker_ends_in_time_though_its_server_is_gone(site: Site) -> None:
 
 
 def test_a_worker_that_is_asked_to_end_withdraws_and_one_that_is_killed_is_reaped(site: Site) -> None:
-    server = site.serve(heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S, reaper_interval_s=1, gc_timeout_s=6)
+    server = site.serve(heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S, reaper_interval_s=1, gc_timeout_s=4)
     asked, killed, _ = workers(site, "source-asked", "source-killed", "source-stays")
     assert set(server.sources(status=READY)) == {"source-asked", "source-killed", "source-stays"}
     asked.signal(signal.SIGTERM)
@@ -105,8 +105,10 @@ def test_a_worker_that_is_asked_to_end_withdraws_and_one_that_is_killed_is_reape
 # ---- nobody there ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prefetched", [False, True])
-@pytest.mark.parametrize("kind", ["refused", "black hole", "frozen"])
+@pytest.mark.parametrize(
+    ("kind", "prefetched"),
+    [("refused", False), ("black hole", False), ("black hole", True), ("frozen", True)],
+)
 def test_a_server_that_does_not_answer_costs_a_cold_worker_little(
     site: Site, kind: str, prefetched: bool
 ) -> None:

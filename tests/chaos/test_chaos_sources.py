@@ -11,10 +11,10 @@ from processes import Server, Site, Worker, free_port, until
 from mx.core.source import SourceStatus
 
 MIB = 1 << 20
-SEGMENT = 4 * MIB
+SEGMENT = 2 * MIB
 WINDOW = 4
 # Like a small model: a few large tensors, some of middle size, many tiny ones.
-SIZES = [24 * MIB] * 6 + [3 * MIB + 512] * 20 + [4096] * 200
+SIZES = [12 * MIB] * 6 + [3 * MIB // 2 + 512] * 20 + [4096] * 200
 TOTAL = sum(SIZES)
 SEGMENTS = -(-TOTAL // SEGMENT)
 # With these transports a read needs the source's process for every byte, as over a network
@@ -71,20 +71,23 @@ def read_bytes(outcome: dict[str, Any]) -> int:
 @pytest.mark.parametrize("frozen", [False, True], ids=["between reads", "in the middle of reads"])
 def test_a_source_killed_mid_pull_is_replaced_by_the_second(site: Site, frozen: bool) -> None:
     first, _, target = launch(site, "source-1", "source-2", "target")
-    target.tell("pull", hold_at=0.3)
+    target.tell("pull", hold_at=0.3, source="source-1", sources=2)
     assert target.hear("holding")["posted"] < TOTAL
+    # The next read is one from the first source.
     if frozen:
         # The target goes on; its reads from the first source stay half done until the kill.
         first.signal(signal.SIGSTOP)
         target.tell("go")
-        until(lambda: site.done_bytes() >= TOTAL - WINDOW * SEGMENT, "the second delivers the rest")
+        until(lambda: site.done_bytes(target) >= TOTAL - WINDOW * SEGMENT, "the second delivers the rest")
         first.kill()
     else:
         first.kill()
         target.tell("go")
     outcome = target.hear("outcome")
     shares = assert_loaded(target, outcome)
-    assert shares["source-1"]["dropped"]
+    # Killed in the middle of its reads it is on probation; with little left nobody asks it again.
+    assert shares["source-1"]["dropped"] or frozen
+    assert shares["source-2"]["bytes"] > shares["source-1"]["bytes"]
     assert not shares["source-2"]["dropped"]
     assert outcome["segments_reread"] == 0, "nothing that was verified is read again"
     assert read_bytes(outcome) <= TOTAL + WINDOW * SEGMENT, outcome["posted"]
@@ -111,13 +114,13 @@ def test_a_frozen_source_stalls_its_segments_go_to_the_second_and_nothing_arrive
     """NIXL frees a read that is under way, but its bytes would still arrive when the source wakes up."""
     flags = {"transfer.stall_timeout_s": STALL_S}
     first, _, target = launch(site, "source-1", "source-2", "target", flags=flags)
-    target.tell("pull", hold_at=0.3)
+    target.tell("pull", hold_at=0.3, source="source-1", sources=2)
     target.hear("holding")
     first.signal(signal.SIGSTOP)
     target.tell("go")
     outcome = target.hear("outcome")
     shares = assert_loaded(target, outcome)
-    assert "no progress for 2 s" in shares["source-1"]["dropped"]
+    assert "no progress" in shares["source-1"]["dropped"]
     assert not shares["source-2"]["dropped"]
     assert read_bytes(outcome) <= TOTAL + WINDOW * SEGMENT, outcome["posted"]
     assert STALL_S <= outcome["seconds"] < SOON_S
@@ -145,7 +148,7 @@ def test_a_frozen_source_with_no_second_fails_the_pull(site: Site) -> None:
     outcome = target.hear("outcome")
     assert (outcome["kind"], outcome["mutated"], outcome["blame"]) == ("Failed", True, "source")
     assert "segments missing, the first is " in outcome["reason"]
-    assert f"within {STALL_S} s" in outcome["reason"] or f"no progress for {STALL_S} s" in outcome["reason"]
+    assert f"within {STALL_S} s" in outcome["reason"] or "no progress" in outcome["reason"]
     assert outcome["seconds"] < SOON_S
     assert target.end() < 5
 
@@ -188,25 +191,32 @@ def test_a_target_that_dies_mid_pull_leaves_its_source_in_order(site: Site) -> N
 # ---- manifests ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ("missing", "1 local tensors the source lacks: layers.225.weight"),
-        ("size", "1 tensors differ: layers.225.weight (4096 B"),
-        ("dtype", "torch.float16 there"),
-    ],
-)
-def test_a_manifest_that_does_not_fit_is_refused_before_a_byte_moves(
-    site: Site, change: str, words: str
-) -> None:
-    (source,) = launch(site, "source", change=change)
-    (target,) = launch(site, "target")
+def test_manifests_that_do_not_fit_are_refused_before_a_byte_moves(site: Site) -> None:
+    words = {
+        "missing": "1 local tensors the source lacks: layers.225.weight",
+        "size": "1 tensors differ: layers.225.weight (4096 B torch.bfloat16 here, 4032 B torch.bfloat16",
+        "dtype": "4096 B torch.float16 there)",
+    }
+    wrong = [
+        site.worker(f"source-{change}", sizes=SIZES, filled=True, transports=NETWORK, change=change)
+        for change in words
+    ]
+    target, other = launch(site, "target", "target-2")
+    for source in wrong:
+        source.hear("started")
+        source.publish()
     outcome = target.pull()
     assert (outcome["kind"], outcome["mutated"], outcome["blame"]) == ("Failed", False, "source"), outcome
-    assert words in outcome["reason"]
+    for change, text in words.items():
+        assert f"source-{change}: " in outcome["reason"]
+        assert text in outcome["reason"], change
     assert read_bytes(outcome) == 0
     assert target.untouched()
-    assert source.end() < 5, "no lease is left behind"
+    assert wrong[0].end() < 5, "no lease is left behind"
+    # Beside one that fits they do no harm.
+    launch(site, "source-good")
+    shares = assert_loaded(other, other.pull())
+    assert {name for name, share in shares.items() if share["segments"]} == {"source-good"}
 
 
 # ---- wrong bytes -------------------------------------------------------------------------------
@@ -225,12 +235,12 @@ def test_one_flipped_byte_is_found_alone_and_with_a_second_source(site: Site) ->
     assert "1 segments missing, the first is 0" in outcome["reason"]
 
     copy.publish()
-    target.tell("pull", hold_at=0.2)
+    target.tell("pull", hold_at=0.2, sources=2)
     target.hear("holding")
     # Segment 0 comes last. While the good source sleeps, only the flipped one can deliver it.
     copy.signal(signal.SIGSTOP)
     target.tell("go")
-    until(lambda: site.done_bytes() >= TOTAL - (WINDOW + 1) * SEGMENT, "the flipped source delivers")
+    until(lambda: site.done_bytes(target) >= TOTAL - (WINDOW + 1) * SEGMENT, "the flipped source delivers")
     copy.signal(signal.SIGCONT)
     outcome = target.hear("outcome")
     shares = assert_loaded(target, outcome)

@@ -5,7 +5,7 @@
 Commands are JSON lines on stdin, answers JSON lines on stdout, one per command:
 
     {"do": "publish"}                  {"event": "published", "ready": bool, "port": int}
-    {"do": "pull", "hold_at": 0.3}     {"event": "holding", "posted": …}   with 30 % asked for; waits for "go"
+    {"do": "pull", "hold_at": 0.3}     {"event": "holding", "posted": …}   with 30 % asked for, see Hold
                                        {"event": "outcome", "kind": "Loaded", …}
     {"do": "go"}                       ends the hold
     {"do": "content"}                  {"event": "content", "wrong": …, "untouched": …}
@@ -29,7 +29,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -41,8 +41,9 @@ from mx.core.tensors import Extents, TensorDescriptor
 from mx.engines.discovery import connect
 from mx.errors import MxError
 from mx.transfer.digests import XXH3, host_digest
-from mx.transfer.engine import Failed, Loaded, LocalTensors, Outcome, Skipped, TransferEngine
+from mx.transfer.engine import TransferEngine
 from mx.transfer.nixl import NixlBackend
+from mx.transfer.outcome import Failed, Loaded, LocalTensors, Outcome, Skipped
 
 PR_SET_PDEATHSIG = 1
 GAP_BYTES = 64
@@ -99,12 +100,12 @@ class Memory:
         """(first word, last word, content) in chunks; odd multiplier, so no word occurs twice."""
         for first in range(0, len(self.words), CHUNK_WORDS):
             last = min(first + CHUNK_WORDS, len(self.words))
-            at = numpy.arange(first, last, dtype=numpy.uint64)
+            at: Any = numpy.arange(first, last, dtype=numpy.uint64)
             yield first, last, (at + numpy.uint64(self._seed)) * numpy.uint64(0x9E3779B97F4A7C15)
 
     def wrong_words(self) -> tuple[int, bool]:
         """Words of tensors that differ from the pattern, and whether every word is zero."""
-        wanted = numpy.ones(len(self.words), dtype=bool)
+        wanted: Any = numpy.ones(len(self.words), dtype=bool)
         at = 0
         for size in self._sizes:
             at += size
@@ -117,16 +118,50 @@ class Memory:
         return wrong, not self.words.any()
 
 
+@dataclass
+class Hold:
+    """Stops a pull before a read: the first to ``source`` (or any) after ``at_bytes`` were asked for.
+
+    Nothing is read before ``sources`` are connected, so that all of them take part.
+    """
+
+    at_bytes: int
+    source: str = ""
+    sources: int = 1
+
+
 class CountingNixl(NixlBackend):
-    """Real NIXL; adds up what it was asked to read, by worker, and can wait before the next read."""
+    """Real NIXL; adds up what it was asked to read, by worker, and can be held."""
 
     posted: Counter[str]
-    hold: Callable[[int], None] = staticmethod(lambda _: None)
+    hold: Hold | None = None
+    go: threading.Event
+    _joined: threading.Semaphore
+
+    def __init__(self, agent_name: str, *, progress_delay_us: int) -> None:
+        self.posted, self.go, self._joined = Counter(), threading.Event(), threading.Semaphore(0)
+        super().__init__(agent_name, progress_delay_us=progress_delay_us)
+
+    def connect(self, metadata: bytes) -> str:
+        name = super().connect(metadata)
+        self._joined.release()
+        return name
 
     def start_read(self, agent_name: str, extents: Extents) -> object:
-        self.hold(self.posted.total())
-        self.posted[agent_name.split("-r0-")[0].removeprefix("mx-")] += sum(extents.length)
+        name = agent_name.split("-r0-")[0].removeprefix("mx-")
+        if self.hold is not None:
+            self._wait(self.hold, name)
+        self.posted[name] += sum(extents.length)
         return super().start_read(agent_name, extents)
+
+    def _wait(self, hold: Hold, name: str) -> None:
+        while hold.sources > 0:
+            assert self._joined.acquire(timeout=HOLD_S)
+            hold.sources -= 1
+        if self.posted.total() >= hold.at_bytes and hold.source in ("", name):
+            self.hold = None
+            say("holding", posted=self.posted.total(), source=name)
+            assert self.go.wait(HOLD_S)
 
 
 class Worker:
@@ -137,13 +172,12 @@ class Worker:
             "worker.host": "127.0.0.1",
             "worker.metadata_port": 0,
             "worker.heartbeat_interval_s": 1,
-            "transfer.segment_bytes": 4 << 20,
+            "transfer.segment_bytes": 2 << 20,
             "transfer.digest_threads": 1,
         }
         self._settings = load_settings(flags=flags | task.flags, environ={}, scope="worker")
         self._client = connect(self._settings)
-        self._posted: Counter[str] = Counter()
-        self._hold_at = -1
+        self._nixl: CountingNixl | None = None
         identity = SourceIdentity(model_name=task.model, mx_version="chaos", dtype="bfloat16")
         self._engine = TransferEngine(
             self._settings,
@@ -155,7 +189,6 @@ class Worker:
             digester=(XXH3, self._slow_digest) if task.digest_s else None,
         )
         self.commands: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._go = threading.Event()
         self._memory = Memory(task)
         self._local = LocalTensors(self._changed(self._memory.rows), self._memory.mapping)
 
@@ -164,16 +197,9 @@ class Worker:
         return host_digest(ranges)
 
     def _counting(self, agent_name: str) -> NixlBackend:
-        backend = CountingNixl(agent_name, progress_delay_us=self._settings.transfer.progress_delay_us)
-        backend.posted = self._posted
-        backend.hold = self._hold
-        return backend
-
-    def _hold(self, posted: int) -> None:
-        if 0 <= self._hold_at <= posted:
-            self._hold_at = -1
-            say("holding", posted=posted)
-            self._go.wait(HOLD_S)
+        delay_us = self._settings.transfer.progress_delay_us
+        self._nixl = CountingNixl(agent_name, progress_delay_us=delay_us)
+        return self._nixl
 
     def _changed(self, rows: tuple[TensorDescriptor, ...]) -> tuple[TensorDescriptor, ...]:
         *first, last = rows
@@ -191,7 +217,8 @@ class Worker:
         for line in sys.stdin:
             command = json.loads(line)
             if command["do"] == "go":
-                self._go.set()
+                assert self._nixl is not None
+                self._nixl.go.set()
             else:
                 self.commands.put(command)
         self.commands.put({"do": "close"})
@@ -209,7 +236,7 @@ class Worker:
                     self._engine.prefetch()
                     say("prefetching")
                 case {"do": "pull", **options}:
-                    self._pull(float(options.get("hold_at", -1)), options.get("deadline_s"))
+                    self._pull(**options)
                 case {"do": "content"}:
                     wrong, untouched = self._memory.wrong_words()
                     say("content", wrong=wrong, untouched=untouched)
@@ -228,12 +255,14 @@ class Worker:
         self._client.close()
         say("closed", seconds=time.monotonic() - begun)
 
-    def _pull(self, hold_at: float, deadline_s: float | None) -> None:
-        self._hold_at = int(hold_at * sum(self._task.sizes))
-        self._go.clear()
+    def _pull(self, *, hold_at: float = -1, **hold: Any) -> None:
+        if self._nixl is not None:
+            self._nixl.go.clear()
+            self._nixl.hold = Hold(int(hold_at * sum(self._task.sizes)), **hold) if hold_at >= 0 else None
         begun = time.monotonic()
-        outcome = self._engine.pull(self._local, deadline_s=deadline_s)
-        say("outcome", **describe(outcome), seconds=time.monotonic() - begun, posted=dict(self._posted))
+        outcome = self._engine.pull(self._local)
+        posted = dict(self._nixl.posted) if self._nixl else {}
+        say("outcome", **describe(outcome), seconds=time.monotonic() - begun, posted=posted)
 
 
 def describe(outcome: Outcome) -> dict[str, object]:

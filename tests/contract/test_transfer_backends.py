@@ -11,14 +11,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mx.errors import PreconditionError, UnavailableError
-from mx.ports import TransferBackend
+from mx.ports import ReadState, TransferBackend
 from mx.testing.transfer_contract import TransferBackendContract, buffer, extents, read, region
 from mx.transfer.memory import MemoryBackend, MemoryFabric
 from mx.transfer.nixl import NixlBackend
@@ -118,6 +119,113 @@ class TestNixl(TransferBackendContract):
             threading.Event().wait(2)
             assert (source.cpu_s() - before) / 2 > 0.2
 
+    def test_a_peer_that_can_not_be_connected_leaves_nothing_behind(self) -> None:
+        target, source = Unconnectable(f"test-{os.getpid()}-{next(_names)}"), agent()
+        with pytest.raises(UnavailableError):
+            target.connect(source.local_metadata())
+        assert not target.knows(source.agent_name)
+        target.broken = False
+        target.connect(source.local_metadata())
+        assert target.knows(source.agent_name)
+        target.close()
+        source.close()
+
+    def test_a_failed_connect_does_not_take_the_peer_from_another_user(self) -> None:
+        target, source = Unconnectable(f"test-{os.getpid()}-{next(_names)}"), agent()
+        theirs, mine = buffer(b"abc"), buffer(b"-")
+        source.register([region(theirs)])
+        target.register([region(mine)])
+        target.broken = False
+        peer = target.connect(source.local_metadata())
+        target.broken = True
+        with pytest.raises(UnavailableError):
+            target.connect(source.local_metadata())
+        read(target, peer, extents([(mine, 0, theirs, 0, 1000)]))
+        assert mine[:1000] == theirs[:1000]
+        target.close()
+        source.close()
+
+    def test_a_read_that_failed_to_start_and_can_not_be_freed_is_answered_for_later(self) -> None:
+        """The hardware may still write: whoever started it must wait before the memory is used."""
+
+        class Failing(NixlBackend):
+            freed = False
+
+            def post(self, handle: object, agent_name: str) -> None:
+                super().post(handle, agent_name)
+                raise UnavailableError("the connection broke while it was posted")
+
+            def release(self, handle: object) -> bool:
+                return self.freed and super().release(handle)
+
+        target, source = Failing(f"test-{os.getpid()}-{next(_names)}"), agent()
+        theirs, mine = buffer(b"abc"), buffer(b"-")
+        source.register([region(theirs)])
+        target.register([region(mine)])
+        peer = target.connect(source.local_metadata())
+        handle = target.start_read(peer, extents([(mine, 0, theirs, 0, 1000)]))
+        assert not target.release(handle)
+        target.freed = True
+        until(lambda: target.poll(handle) is ReadState.DONE)
+        assert target.release(handle)
+        with pytest.raises(UnavailableError, match="while it was posted"):
+            target.start_read(peer, extents([(mine, 0, theirs, 0, 1000)]))
+        target.close()
+        source.close()
+
+    def test_a_handle_that_was_severed_is_over(self) -> None:
+        target, source = agent(), agent()
+        theirs, mine = buffer(b"abc"), buffer(b"-")
+        source.register([region(theirs)])
+        target.register([region(mine)])
+        peer = target.connect(source.local_metadata())
+        handle = target.start_read(peer, extents([(mine, 0, theirs, 0, 1000)]))
+        target.sever(())
+        with pytest.raises(UnavailableError, match="cut off"):
+            target.poll(handle)
+        assert target.release(handle)
+        target.close()
+        source.close()
+
+    def test_while_an_endpoint_is_waited_for_others_are_read_from(self) -> None:
+        """A published peer that died costs its own deadline, also when connections are made anew."""
+        source, target = agent(listen_port=free_port()), agent(listen_port=free_port())
+        mute = agent(listen_port=free_port())
+        theirs, mine = buffer(b"abc"), buffer(b"-")
+        source.register([region(theirs)])
+        target.register([region(mine)])
+        peer = target.connect(source.local_metadata())
+        target.connect_endpoint(mute.agent_name, "127.0.0.1", mute.listen_port, deadline_s=3)
+        port = mute.listen_port
+        mute.close()
+        with socket.create_server(("127.0.0.1", port)) as deaf:
+            severing = threading.Thread(target=target.sever, args=((),))
+            severing.start()
+            deaf.accept()[0].close()  # it asks the peer that no longer answers
+            deaf.accept()
+            began = time.monotonic()
+            read(target, peer, extents([(mine, 0, theirs, 0, 1000)]))
+            assert time.monotonic() - began < 1
+            assert severing.is_alive()
+            severing.join(20)
+        assert mine[:1000] == theirs[:1000]
+        target.close()
+        source.close()
+
+
+class Unconnectable(NixlBackend):
+    """Loads the blob of a peer and then can't connect, as long as it is ``broken``."""
+
+    broken = True
+
+    def _call(self, doing: str, call: Callable[[], Any]) -> Any:
+        if self.broken and doing.startswith("connect to"):
+            raise UnavailableError(f"could not {doing}: NIXL_ERR_BACKEND")
+        return super()._call(doing, call)
+
+    def knows(self, agent_name: str) -> bool:
+        return self._has_metadata(agent_name, self._nixl.nixlXferDList(self._nixl.DRAM_SEG))
+
 
 class Source:
     """A process with an agent that holds one buffer and then does nothing."""
@@ -155,6 +263,13 @@ class Source:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
+
+
+def until(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        threading.Event().wait(0.005)
 
 
 def free_port() -> int:

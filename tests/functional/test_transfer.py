@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import random
+import socket
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from mx.config import load_settings
-from mx.core.source import SourceIdentity
-from mx.core.tensors import TensorDescriptor
+from mx.core.source import PeerRecord, SourceIdentity, SourceStatus, WorkerRecord
+from mx.core.tensors import HOST_DEVICE, Extents, TensorDescriptor
 from mx.core.transfer import STAGES, Strategy, TransferState
+from mx.errors import MxError
 from mx.testing.clock import FakeClock
 from mx.testing.registry import InProcessRegistry
-from mx.transfer.engine import Failed, Loaded, LocalTensors, Skipped, TransferEngine
+from mx.transfer.engine import TransferEngine
 from mx.transfer.memory import MemoryBackend, MemoryFabric, PendingRead
+from mx.transfer.outcome import Failed, Loaded, LocalTensors, Skipped
 
 IDENTITY = SourceIdentity(model_name="org/model", mx_version="test", dtype="bfloat16")
 SIZES = [300_000, 64, 0, 1_000_000, 128, 70_000, 500_000]
@@ -321,11 +326,15 @@ def test_without_a_server_or_a_peer_nothing_is_touched_and_the_reason_is_said(fl
 
 
 def test_a_dead_source_that_is_still_listed_costs_nothing_but_a_reason(fleet: Fleet) -> None:
-    dead = fleet.source()
-    dead._server.stop(grace=0).wait()  # type: ignore[union-attr]  # as kill -9 does: no withdrawal
+    fleet.registry.publish(IDENTITY, WorkerRecord(worker_rank=0), worker_id="dead")
+    key = fleet.registry.list_sources()[0].key
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    fleet.registry.announce(key, PeerRecord(f"127.0.0.1:{port}", "generation"))
+    fleet.registry.update_status(key, SourceStatus.READY)
     outcome = fleet.engine().pull(tensors(b"\0")[0])
     assert isinstance(outcome, Skipped)
-    assert dead.worker_id in outcome.reason
+    assert "dead: can't reach" in outcome.reason
 
 
 def test_a_lost_record_is_published_again(fleet: Fleet) -> None:
@@ -442,3 +451,172 @@ def test_a_deadline_ends_a_pull_whose_reads_block(fleet: Fleet) -> None:
     assert outcome.mutated
     assert "not complete after 0.3 s" in outcome.reason
     assert len(posted) <= 0.3 / 0.05 + 4, "at most a window of reads is begun after the deadline"
+
+
+def both_at_work(fleet: Fleet) -> None:
+    """Let no read finish before two agents have one each."""
+    both, seen = threading.Event(), set()
+
+    def hold(read: PendingRead) -> None:
+        seen.add(read.agent_name)
+        if len(seen) == 2:
+            both.set()
+        read.hold = not both.is_set()
+        if read.hold:
+            threading.Thread(target=lambda: (both.wait(10), setattr(read, "hold", False))).start()
+
+    fleet.fabric.fault = hold
+
+
+def test_two_sources_that_hold_other_bytes_are_never_mixed(fleet: Fleet) -> None:
+    """Same identity, same layout, each right about itself: a branch that moved in between."""
+    for fill in (b"A", b"B"):
+        fleet.source(tensors(fill)[0])
+    both_at_work(fleet)
+    local, got = tensors(b"\0")
+    outcome = fleet.engine().pull(local)
+    assert isinstance(outcome, Loaded)
+    assert {bytes(set(buffer.raw[:size])) for buffer, size in zip(got, SIZES, strict=True) if size} in (
+        {b"A"},
+        {b"B"},
+    )
+    dropped = [share for share in outcome.report.sources if share.dropped]
+    assert len(dropped) == 1
+    assert "holds other bytes than" in dropped[0].dropped
+    assert dropped[0].bytes == 0
+    assert outcome.report.bytes_done == sum(SIZES)
+    assert outcome.report.verified
+
+
+def test_bytes_of_a_published_peer_are_judged_by_the_digests_of_an_mx_peer(fleet: Fleet) -> None:
+    honest = fleet.source()
+    entry = fleet.registry.get_source(fleet.registry.list_sources()[0].source_id, honest.worker_id)
+    assert entry is not None
+    other = fleet.source(tensors(b"x")[0])
+    published = fleet.registry.get_source(entry.source_id, other.worker_id)
+    assert published is not None
+    fleet.registry.withdraw(published.key)
+    fleet.registry.publish(IDENTITY, published.worker, worker_id=other.worker_id)
+    fleet.registry.update_status(published.key, SourceStatus.READY)
+    both_at_work(fleet)
+    local, got = tensors(b"\0")
+    outcome = fleet.engine(**{"worker.heartbeat_interval_s": 600}).pull(local)
+    assert isinstance(outcome, Loaded)
+    assert content(got) == content(tensors(None)[1])
+    assert outcome.report.verified
+
+
+def test_a_worker_that_serves_does_not_pull_over_its_own_tensors(fleet: Fleet) -> None:
+    local, memory = tensors(None)
+    source = fleet.source(local)
+    fleet.source(tensors(b"x")[0])
+    outcome = source.pull(local)
+    assert isinstance(outcome, Failed)
+    assert (outcome.mutated, outcome.blame) == (False, "local")
+    assert "serves its tensors" in outcome.reason
+    assert content(memory) == content(tensors(None)[1])
+
+
+def test_publishing_again_replaces_what_was_published(fleet: Fleet) -> None:
+    source = fleet.source()
+    source.publish(tensors(b"n")[0])
+    assert source.wait_published(10)
+    assert [row.worker_id for row in fleet.registry.list_sources()] == [source.worker_id]
+    local, got = tensors(b"\0")
+    assert isinstance(fleet.engine().pull(local), Loaded)
+    assert content(got) == content(tensors(b"n")[1])
+
+
+def connections(fleet: Fleet, of: TransferEngine) -> list[str]:
+    """The agents that the engine's agent could read from."""
+    (mine,) = (agent for name, agent in fleet.fabric.agents.items() if of.worker_id in name)
+    nothing = Extents(array("Q"), array("Q"), array("Q"), HOST_DEVICE, HOST_DEVICE)
+    found = []
+    fleet.fabric.fault = None
+    for name in fleet.fabric.agents:
+        with contextlib.suppress(MxError):
+            mine.start_read(name, nothing)
+            found.append(name)
+    return found
+
+
+def test_connections_end_with_the_pull(fleet: Fleet) -> None:
+    fleet.source()
+    target = fleet.engine()
+    assert isinstance(target.pull(tensors(b"\0")[0]), Loaded)
+    assert connections(fleet, target) == []
+
+
+def test_a_connection_outlives_a_pull_whose_reads_can_not_be_ended(fleet: Fleet) -> None:
+    """The agent still works on them: only its end may take the connection away."""
+    source = fleet.source()
+
+    def wedge(read: PendingRead) -> None:
+        read.hold = read.stuck = True
+
+    fleet.fabric.fault = wedge
+    target = fleet.engine()
+    assert isinstance(target.pull(tensors(b"\0")[0], deadline_s=1), Failed)
+    assert [name for name in connections(fleet, target) if source.worker_id in name]
+
+
+def test_memory_kept_aside_is_neither_filled_nor_freed_again(fleet: Fleet) -> None:
+    fleet.source()
+
+    def wedge(read: PendingRead) -> None:
+        read.hold = read.stuck = True
+
+    fleet.fabric.fault = wedge
+    target, (local, _) = fleet.engine(), tensors(b"\0")
+    first = target.pull(local, deadline_s=1)
+    assert isinstance(first, Failed)
+    assert "kept aside" in first.reason
+    fleet.fabric.fault = None
+    again = target.pull(local)
+    assert isinstance(again, Failed)
+    assert (again.mutated, again.blame) == (False, "local")
+    assert isinstance(target.pull(tensors(b"\0")[0]), Loaded), "memory built anew is fine"
+
+
+def test_a_digest_that_cannot_be_computed_fails_at_once_and_blames_nobody_else(fleet: Fleet) -> None:
+    fleet.source()
+
+    def broken(ranges: object) -> int:
+        raise RuntimeError("out of device memory")
+
+    settings = load_settings(flags={"worker.host": "127.0.0.1"}, environ={}, scope="worker")
+    target = TransferEngine(
+        settings,
+        client=fleet.registry,
+        identity=IDENTITY,
+        worker_rank=0,
+        backend=lambda name: MemoryBackend(name, fleet.fabric, listen_port=1),
+        digester=("xxh3-64", broken),
+    )
+    fleet.engines.append(target)
+    started = time.monotonic()
+    outcome = target.pull(tensors(b"\0")[0])
+    assert isinstance(outcome, Failed)
+    assert (outcome.mutated, outcome.blame) == (True, "local")
+    assert "out of device memory" in outcome.reason
+    assert time.monotonic() - started < 10
+
+
+def test_digests_of_another_kind_are_refused_before_a_byte_moves(fleet: Fleet) -> None:
+    fleet.source()
+    settings = load_settings(flags={"worker.host": "127.0.0.1"}, environ={}, scope="worker")
+    target = TransferEngine(
+        settings,
+        client=fleet.registry,
+        identity=IDENTITY,
+        worker_rank=0,
+        backend=lambda name: MemoryBackend(name, fleet.fabric, listen_port=1),
+        digester=("sum64p", lambda ranges: 0),
+    )
+    fleet.engines.append(target)
+    local, got = tensors(b"\7")
+    outcome = target.pull(local)
+    assert isinstance(outcome, Failed)
+    assert not outcome.mutated
+    assert "has digests of kind xxh3-64, and this worker computes sum64p" in outcome.reason
+    assert content(got) == content(tensors(b"\7")[1])

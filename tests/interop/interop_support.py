@@ -21,7 +21,8 @@ from mx.client.sync import SyncClient
 from mx.config import load_settings
 from mx.core.source import BackendFramework, SourceFilter, SourceIdentity, SourceStatus, SourceSummary
 from mx.core.tensors import TensorDescriptor
-from mx.transfer.engine import LocalTensors, TransferEngine
+from mx.transfer.engine import TransferEngine
+from mx.transfer.outcome import LocalTensors
 
 WORKER = Path(__file__).with_name("published_worker.py")
 MODEL = "interop/model"

@@ -24,7 +24,7 @@ from mx.wire.v1 import p2p as ours
 import published_worker, interop_support
 from mx.client.sync import SyncClient
 from mx.core.source import SourceFilter, SourceStatus
-from mx.transfer.engine import Loaded
+from mx.transfer.outcome import Loaded
 
 # Two classes of one message, the same bytes.
 assert theirs.SourceIdentity is not ours.SourceIdentity

@@ -23,7 +23,8 @@ from interop_support import (
 )
 
 from mx.client.sync import SyncClient
-from mx.transfer.engine import Failed, Loaded, Skipped, TransferEngine
+from mx.transfer.engine import TransferEngine
+from mx.transfer.outcome import Failed, Loaded, Skipped
 from mx.wire.v1 import peer
 
 # Odd sizes, an empty tensor as packing leaves them, one tensor of several segments.

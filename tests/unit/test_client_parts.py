@@ -52,6 +52,9 @@ def test_addresses(endpoint: str, target: str) -> None:
         "user@mx:1",
         "mx:٣",
         "[::1]x",
+        "[",
+        "[mx]:1",
+        "a]:1",
     ],
 )
 def test_what_is_no_address_is_refused(endpoint: str) -> None:

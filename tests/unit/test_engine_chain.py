@@ -10,7 +10,7 @@ import pytest
 from mx.core.transfer import SourceShare, Strategy, TransferReport, TransferState
 from mx.engines.chain import ChainResult, LoadStep, PassedStep, explain, run_chain, summary
 from mx.errors import InternalError, UnavailableError
-from mx.transfer.engine import Failed, Loaded, Outcome, Skipped
+from mx.transfer.outcome import Failed, Loaded, Outcome, Skipped
 
 REPORT = TransferReport(
     transfer_id="t",

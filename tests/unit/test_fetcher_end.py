@@ -10,9 +10,11 @@ from mx.core.source import SourceStatus, SourceSummary
 from mx.core.swarm import Event, Limits
 from mx.core.tensors import HOST_DEVICE, TensorDescriptor, layout_digest
 from mx.testing.transfer_contract import Buffer, buffer, region
-from mx.transfer.fetcher import Arrival, Exhausted, Fetcher, Joined, Target
+from mx.transfer.book import Arrival, Exhausted, Joined, Target
+from mx.transfer.fetcher import Fetcher
 from mx.transfer.memory import MemoryBackend, MemoryFabric
-from mx.transfer.session import Candidate, RemoteManifest, Session
+from mx.transfer.remote import RemoteManifest
+from mx.transfer.session import Candidate, Session
 
 SEGMENT = 64 * 1024
 
@@ -66,7 +68,7 @@ def test_nothing_is_waited_for_after_the_last_segment() -> None:
         Target((descriptor(mine),), (region(mine),), layout_digest(tensors), HOST_DEVICE),
         segment_bytes=SEGMENT,
         limits=Limits(),
-        digester=None,
+        digest=None,
         inbox=inbox,
     )
     result = fetcher.run(deadline_s=30)

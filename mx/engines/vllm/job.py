@@ -32,7 +32,8 @@ from mx.engines.withdrawal import Withdrawal
 from mx.engines.write_guard import WriteGuard, own_small_buffers
 from mx.errors import MxError, PreconditionError
 from mx.transfer.digests import Digester
-from mx.transfer.engine import Failed, Loaded, LocalTensors, Outcome, Skipped, TransferEngine
+from mx.transfer.engine import TransferEngine
+from mx.transfer.outcome import Failed, Loaded, LocalTensors, Outcome, Skipped
 from mx.transfer.torch_tensors import (
     SUM64P,
     NamedTensor,
