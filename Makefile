@@ -34,7 +34,7 @@ $(INTEROP_VENV)/.installed: pyproject.toml scripts/setup-interop.sh
 	scripts/setup-interop.sh
 
 test: check $(INTEROP_VENV)/.installed ## everything that needs no vLLM
-	MX_INTEROP_PYTHON=$(INTEROP_VENV)/bin/python $(BIN)/python -m pytest -m "not vllm" $(ARGS)
+	MX_INTEROP_PYTHON=$(abspath $(INTEROP_VENV))/bin/python $(BIN)/python -m pytest -m "not vllm" $(ARGS)
 
 test-vllm: ## the tests with a real vLLM, set up in .venv-vllm (about 6 minutes on two cores)
 	scripts/setup-vllm.sh
