@@ -6,12 +6,32 @@ run against every implementation.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Protocol
 
+from mx.core.cached import CachedEntry, CacheUsage, MissingFile, VerifyReport
+from mx.core.eviction import EvictionRun
+from mx.core.model import (
+    Claim,
+    EntryKey,
+    EntryStatus,
+    ListedFile,
+    Listing,
+    ModelRecord,
+    ModelRef,
+    Pin,
+    ProviderName,
+    ReadLease,
+)
 from mx.core.source import PeerRecord, SourceEntry, SourceFilter, SourceSummary, WorkerKey
 from mx.core.tensors import Extents, Region
+from mx.core.transitions import BackingOff as BackingOff
+from mx.core.transitions import ClaimResult as ClaimResult
+from mx.core.transitions import Held as Held
+from mx.core.transitions import Ready as Ready
+from mx.core.transitions import Won as Won
 
 
 class Clock(Protocol):
@@ -154,3 +174,289 @@ class TransferBackend(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+EVICTION_RUNS_KEPT = 100  # a run of 10,000 entries takes some 100 kB
+
+
+class ModelStore(Protocol):
+    """Records of cached models. Every method raises UnavailableError when the store can't be reached.
+
+    ``now_ms`` is the store's own clock where it has one (Redis TIME); callers pass theirs for stores
+    without. Conditional writes answer False when the condition no longer held. ``mx.core.transitions``
+    is the rule book; each change is one atomic step over all processes that share the store.
+    """
+
+    async def claim(
+        self,
+        key: EntryKey,
+        *,
+        owner: str,
+        lease_s: float,
+        now_ms: int,
+        force: bool = False,
+        requested_revision: str = "",
+    ) -> ClaimResult:
+        """No record, an expired claim or an ERROR past its back-off (any with ``force``): ours.
+
+        Tokens of a key strictly grow, also over ``delete``. ``owner`` names one process for its life.
+        """
+        ...
+
+    async def refresh(
+        self,
+        key: EntryKey,
+        claim: Claim,
+        *,
+        lease_s: float,
+        now_ms: int,
+        bytes_done: int,
+        bytes_total: int,
+        files: int,
+    ) -> Claim | None:
+        """Extend the claim and note progress; None when ownership is lost: stop at once.
+
+        A claim that expired and that nobody took is still its owner's. Extends one of
+        ``mark_evicting`` as well, and notes no progress then.
+        """
+        ...
+
+    async def finish(
+        self,
+        key: EntryKey,
+        claim: Claim,
+        *,
+        status: EntryStatus,
+        message: str,
+        bytes_on_disk: int,
+        files: int,
+        retry_at_ms: int,
+        now_ms: int,
+    ) -> bool:
+        """DOWNLOADED or ERROR, and the claim is gone; False when the token is not the newest.
+
+        ERROR counts an attempt, DOWNLOADED forgets them. InvalidArgumentError for another status.
+        """
+        ...
+
+    async def release(self, key: EntryKey, claim: Claim, *, now_ms: int) -> bool:
+        """Hand a claim back unfinished (shutdown): the next caller wins it at once."""
+        ...
+
+    async def touch(self, keys: Sequence[EntryKey], *, now_ms: int) -> None:
+        """Last used now, for records that exist; never creates one, never moves back."""
+        ...
+
+    async def get(self, key: EntryKey) -> ModelRecord | None: ...
+
+    async def list_models(
+        self, *, provider: ProviderName | None = None, name: str | None = None
+    ) -> tuple[ModelRecord, ...]:
+        """Ordered by provider, name, commit, and full entries before metadata."""
+        ...
+
+    async def put(self, record: ModelRecord, *, observed: ModelRecord | None = None) -> bool:
+        """Write a record as reconciliation found it; False for one that is claimed or being evicted.
+
+        With ``observed`` also False when the record is gone, or was claimed, finished or used since.
+        Pin, leases and creation time of the stored record stay; last used never moves back.
+        InvalidArgumentError for a record with a claim or with status EVICTING.
+        """
+        ...
+
+    async def mark_evicting(
+        self,
+        key: EntryKey,
+        *,
+        observed: ModelRecord,
+        now_ms: int,
+        owner: str = "eviction",
+        lease_s: float = 60.0,
+    ) -> Claim | None:
+        """EVICTING, if neither pinned, leased, claimed nor used since it was observed.
+
+        The claim fences the removal: ``delete`` with its token when the files are gone, ``finish`` when
+        they could not be removed. Until it expires the entry can't be claimed; after that another
+        pass may mark it again, or a download take it.
+        """
+        ...
+
+    async def delete(
+        self, key: EntryKey, *, token: int | None = None, observed: ModelRecord | None = None
+    ) -> bool:
+        """Drop one record. A claim on it is void: its owner learns with the next refresh.
+
+        With ``token`` only while that claim is the newest; with ``observed`` only if nobody claimed,
+        finished or used the entry since.
+        """
+        ...
+
+    async def pin(self, key: EntryKey, pin: Pin | None) -> bool:
+        """Pin or unpin; False when there is no such record or it is being evicted."""
+        ...
+
+    async def lease(self, key: EntryKey, lease: ReadLease, *, now_ms: int) -> bool:
+        """Add or renew a read lease of a DOWNLOADED entry; False when it can't be read. Counts as use."""
+        ...
+
+    async def unlease(self, key: EntryKey, lease_id: str) -> None: ...
+
+    async def record_eviction(self, run: EvictionRun) -> None:
+        """Keep a run, or replace the one of the same id. The newest EVICTION_RUNS_KEPT stay."""
+        ...
+
+    async def eviction_runs(self, *, limit: int) -> tuple[EvictionRun, ...]:
+        """The newest first."""
+        ...
+
+    async def check(self) -> None:
+        """Cheap round trip for readiness; raises UnavailableError."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+Progress = Callable[[int], None]  # bytes that came since the last call
+
+
+class Provider(Protocol):
+    """One source of original files. Library errors become MxErrors here; credentials never leave."""
+
+    @property
+    def name(self) -> ProviderName: ...
+
+    async def resolve(self, ref: ModelRef) -> str:
+        """The commit behind a revision ("" where there is none).
+
+        NotFoundError, PermissionDeniedError (gated), UnauthenticatedError, UnavailableError.
+        """
+        ...
+
+    async def list_files(self, key: EntryKey) -> Listing:
+        """All files to keep, sorted: dot files, README.md and images are left out (storage contract, 7)."""
+        ...
+
+    async def fetch(
+        self, key: EntryKey, file: ListedFile, into: Path, *, offset: int, progress: Progress
+    ) -> None:
+        """Append bytes from ``offset`` to ``into`` until the file is whole; retries within bounds.
+
+        PreconditionError when the file changed at the provider, IntegrityError when it ends short.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Providers(Protocol):
+    """The providers of this process."""
+
+    def get(self, name: ProviderName) -> Provider:
+        """PreconditionError when this installation has none of that name."""
+        ...
+
+
+class Staging(Protocol):
+    """One entry on its way into the cache. Synchronous: callers run it in threads.
+
+    Several processes may stage the same entry (a dead owner that is not quite dead): each file is
+    verified before it is installed, so the worst is work done twice.
+    """
+
+    @property
+    def missing(self) -> tuple[MissingFile, ...]:
+        """Files that have to come, each with the verified bytes that are there already."""
+        ...
+
+    def path_for(self, file: ListedFile) -> Path:
+        """Where the bytes of a missing file are appended; on the cache's file system."""
+        ...
+
+    def accept(self, file: ListedFile) -> None:
+        """Verify size and digest, sync to disk, install.
+
+        IntegrityError when the bytes are wrong (they are thrown away then) or not all there yet.
+        ConflictError when another owner has taken the download over: stop.
+        """
+        ...
+
+    def checkpoint(self, file: ListedFile) -> int:
+        """Make the bytes so far survive a power cut and another machine's takeover; how many they are.
+
+        Cheap while a file grows: only bytes since the last call are read, from memory.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go: nobody writes any more, whoever comes next may go on at once. May be called twice."""
+        ...
+
+    def publish(self, *, revision: str | None, fence: Callable[[], bool]) -> CachedEntry:
+        """Make the entry complete, and ``revision`` (None: the default one) point at it.
+
+        ``fence`` is asked before anything is installed, and last, right before the completion
+        record; ConflictError when it says no. The staging is closed afterwards.
+        PreconditionError when a file is no longer there: stage again.
+        """
+        ...
+
+
+class EntryCache(Protocol):
+    """The cache on disk. Synchronous: callers run it in threads. Only complete entries are seen.
+
+    Every method raises UnavailableError or ExhaustedError (no room) with the path when the disk
+    refuses.
+    """
+
+    def entry(self, key: EntryKey) -> CachedEntry | None:
+        """The complete entry; None when there is none or a file of it is gone."""
+        ...
+
+    def resolve(self, provider: ProviderName, name: str, revision: str | None) -> str | None:
+        """The commit that a revision (None: the default one) meant when it was last downloaded."""
+        ...
+
+    def point(self, key: EntryKey, revision: str | None) -> None:
+        """Let a revision (None: the default one) mean this commit, for us and for other tools."""
+        ...
+
+    def open_file(self, entry: CachedEntry, path: str) -> int:
+        """A descriptor for reading one file, never through a link that leaves the model's folder.
+
+        NotFoundError when the file is gone, IntegrityError when it has another size than recorded.
+        """
+        ...
+
+    def verify(self, key: EntryKey, *, progress: Callable[[int], None] | None = None) -> VerifyReport:
+        """Compute every digest anew; NotFoundError when the entry isn't complete. Changes nothing."""
+        ...
+
+    def condemn(self, key: EntryKey, paths: Collection[str]) -> tuple[EntryKey, ...]:
+        """Throw single files away; the entries that are no longer complete (others may share them).
+
+        ``begin`` then asks for these files only.
+        """
+        ...
+
+    def begin(self, listing: Listing) -> Staging:
+        """Start or resume an entry; what is there and verified is not asked for again."""
+        ...
+
+    def remove(self, key: EntryKey) -> int:
+        """Delete the entry; the bytes that the disk gained. 0 when there is none.
+
+        Files shared with other entries stay. It stops being complete before the first file goes.
+        """
+        ...
+
+    def scan(self) -> tuple[CachedEntry, ...]:
+        """Every complete entry, in no order."""
+        ...
+
+    def usage(self) -> CacheUsage:
+        """Sizes of all entries and of the disk."""
+        ...
+
+    def clean_abandoned(self, *, older_than_s: float) -> int:
+        """Remove leftovers of dead downloads and deletes that nobody touched for that long; bytes gained."""
+        ...

@@ -6,6 +6,9 @@ An adapter's module is imported when it is chosen, so that nobody pays for the o
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,13 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mx.errors import SettingsError
-from mx.ports import Clock, SourceStore
+from mx.core.eviction import EvictionPolicy
+from mx.errors import MxError, SettingsError
+from mx.logs import event_log
+from mx.ports import Clock, EntryCache, ModelStore, Providers, SourceStore
+from mx.services.downloads import DownloadRules
+from mx.services.eviction import EvictionService
+from mx.services.jobs import JobRules
+from mx.services.models import ModelsRules, ModelsService
 from mx.services.sources import SourcesService
+from mx.services.touches import TouchBatch
 from mx.services.transfers import TransfersService
 
 if TYPE_CHECKING:
     from mx.config import Settings
+
+log = event_log(__name__)
 
 AVAILABLE_BACKENDS = ("sqlite", "memory")
 
@@ -49,18 +61,24 @@ class Services:
     transfers: TransfersService
     store: SourceStore
     store_backend: str
+    models_store: ModelStore
+    models: ModelsService
+    eviction: EvictionService
+    cache: EntryCache
     clock: Clock
 
 
 @asynccontextmanager
 async def open_services(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Services]:
-    """Open the store that settings name and run the reaper while the body runs.
+    """Open the stores, the cache and the providers that settings name, and keep them in order.
 
-    Raises SettingsError for a backend this version does not have, and what the store's ``open``
-    raises. The body's own exception leaves as it is, not wrapped in a group.
+    While the body runs: the reaper, reconciliation of the cache, eviction. Raises SettingsError for a
+    backend this version does not have, and what the store's ``open`` raises. A cache directory that
+    can't be used is logged, and asking for models says so. The body's own exception leaves as it is,
+    not wrapped in a group.
     """
     clock = clock or SystemClock()
-    store = await _open_store(settings)
+    store, models_store = await _open_stores(settings)
     failure: Exception | None = None
     try:
         sources = SourcesService(
@@ -69,44 +87,160 @@ async def open_services(settings: Settings, *, clock: Clock | None = None) -> As
             heartbeat_timeout_s=settings.sources.heartbeat_timeout_s,
             gc_timeout_s=settings.sources.gc_timeout_s,
         )
-        async with asyncio.TaskGroup() as tasks:
-            reaper = tasks.create_task(
-                sources.run_reaper(settings.sources.reaper_interval_s), name="source reaper"
-            )
+        async with (
+            _open_models(settings, models_store, clock) as (models, eviction, cache),
+            asyncio.TaskGroup() as tasks,
+        ):
+            loops = [
+                tasks.create_task(
+                    sources.run_reaper(settings.sources.reaper_interval_s), name="source reaper"
+                ),
+                tasks.create_task(_keep_cache(settings, models, eviction), name="cache upkeep"),
+            ]
             try:
                 yield Services(
                     sources=sources,
                     transfers=TransfersService(clock),
                     store=store,
                     store_backend=settings.metadata.backend,
+                    models_store=models_store,
+                    models=models,
+                    eviction=eviction,
+                    cache=cache,
                     clock=clock,
                 )
             except Exception as error:  # noqa: BLE001  # raised again below, outside the group
                 failure = error
             finally:
-                reaper.cancel()
+                for task in loops:
+                    task.cancel()
     finally:
-        await store.close()
+        try:
+            await models_store.close()
+        finally:
+            await store.close()
     if failure is not None:
         raise failure
 
 
-async def _open_store(settings: Settings) -> SourceStore:
-    match settings.metadata.backend:
-        case "memory":
-            from mx.store.memory import MemorySourceStore
+def model_services(
+    settings: Settings, store: ModelStore, cache: EntryCache, providers: Providers, clock: Clock
+) -> tuple[ModelsService, EvictionService]:
+    """The services of models as settings want them; enter the first one before use."""
+    wanted = settings.cache.eviction.policy
+    policy = EvictionPolicy(
+        unused_threshold_s=wanted.unused_threshold_s,
+        max_models=wanted.max_models,
+        max_size_bytes=settings.cache.max_size_bytes,
+        min_free_space_bytes=wanted.min_free_space_bytes,
+        high_water=wanted.high_water,
+        low_water=wanted.low_water,
+        grace_s=wanted.grace_time_s,
+    )
+    # One process for its whole life: the name of a claim's owner, in records and in messages.
+    owner = f"{settings.pod.name or socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+    touches = TouchBatch(store, clock)
+    eviction = EvictionService(
+        store,
+        cache,
+        clock,
+        policy=policy,
+        owner=owner,
+        touches=touches,
+        enabled=settings.cache.eviction.enabled,
+    )
+    rules = ModelsRules(
+        job=JobRules(download=DownloadRules(parallel_files=settings.cache.parallel_files)),
+        stop_when_alone=settings.cache.stop_without_callers,
+    )
+    models = ModelsService(
+        store,
+        cache,
+        clock,
+        providers=providers,
+        eviction=eviction,
+        touches=touches,
+        owner=owner,
+        rules=rules,
+    )
+    return models, eviction
 
-            return MemorySourceStore()
-        case "sqlite":
-            from mx.store.sqlite import SqliteSourceStore
 
-            return await SqliteSourceStore.open(Path(settings.database.path))
-        case other:
-            origin = settings.origins.get("metadata.backend")
-            raise SettingsError(
-                (
-                    f"metadata.backend = {other}{f' ({origin})' if origin else ''} is not available in "
-                    f"this version of mx; available: {', '.join(AVAILABLE_BACKENDS)}",
-                ),
-                remedy="set MX_METADATA_BACKEND=sqlite, or leave it unset",
+@asynccontextmanager
+async def _open_models(
+    settings: Settings, store: ModelStore, clock: Clock
+) -> AsyncIterator[tuple[ModelsService, EvictionService, EntryCache]]:
+    from mx.providers.registry import open_providers
+
+    cache = await asyncio.to_thread(_open_cache, Path(settings.cache.directory), clock)
+    providers = open_providers(settings)
+    models, eviction = model_services(settings, store, cache, providers, clock)
+    try:
+        async with models:
+            yield models, eviction, cache
+    finally:
+        await providers.close()
+
+
+def _open_cache(root: Path, clock: Clock) -> EntryCache:
+    from mx.providers.cache import open_cache
+    from mx.providers.no_cache import NoCache
+
+    try:
+        return open_cache(root, now_ms=clock.now_ms)
+    except MxError as error:
+        # Sources and transfers need no cache: a server for them alone must start all the same.
+        log.error("no model cache", directory=str(root), error=str(error))
+        return NoCache(error)
+
+
+async def _keep_cache(settings: Settings, models: ModelsService, eviction: EvictionService) -> None:
+    """Reconcile before the first eviction: records that were lost must be there to judge by."""
+    try:
+        (await models.reconcile()).write_to(log)
+    except MxError as error:
+        log.error("reconcile failed", error=str(error), code=error.code.value)
+    interval_s = settings.cache.reconcile_interval_s
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(models.run_reconcile(interval_s, wait_first=True), name="reconcile")
+        if settings.cache.eviction.enabled:
+            tasks.create_task(
+                eviction.run_interval(settings.cache.eviction.check_interval_s), name="eviction"
             )
+
+
+async def _open_stores(settings: Settings) -> tuple[SourceStore, ModelStore]:
+    """Sources and models; in one SQLite file they share its connections and its transactions."""
+    sources = settings.metadata.backend
+    models = sources if settings.database.backend == "auto" else settings.database.backend
+    _require_available(settings, "metadata.backend", sources, "MX_METADATA_BACKEND")
+    _require_available(settings, "database.backend", models, "MODEL_EXPRESS_DATABASE__BACKEND")
+    match sources, models:
+        case "memory", "memory":
+            from mx.store.memory import MemorySourceStore
+            from mx.store.memory_models import MemoryModelStore
+
+            return MemorySourceStore(), MemoryModelStore()
+        case "memory", _:
+            from mx.store.memory import MemorySourceStore
+            from mx.store.sqlite import SqliteModelStore
+
+            return MemorySourceStore(), await SqliteModelStore.open(Path(settings.database.path))
+        case _:
+            from mx.store.sqlite import Database, SqliteModelStore, SqliteSourceStore
+
+            database = await Database.open(Path(settings.database.path))
+            return SqliteSourceStore(database), SqliteModelStore(database)
+
+
+def _require_available(settings: Settings, key: str, backend: str, variable: str) -> None:
+    if backend in AVAILABLE_BACKENDS:
+        return
+    origin = settings.origins.get(key)
+    raise SettingsError(
+        (
+            f"{key} = {backend}{f' ({origin})' if origin else ''} is not available in "
+            f"this version of mx; available: {', '.join(AVAILABLE_BACKENDS)}",
+        ),
+        remedy=f"set {variable}=sqlite, or leave it unset",
+    )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from mx.core.cache_view import CacheListing, Removed
+from mx.core.cached import CachedFile
+from mx.core.eviction import EvictionPlan, EvictionRun, KeepLimits, Shrink
+from mx.core.model import EntryKey, ModelRef, Pin, ProviderName
+from mx.core.progress import EnsureUpdate
 from mx.core.source import (
     PeerRecord,
     PodReference,
@@ -107,5 +112,46 @@ class Client(Protocol):
         ...
 
     async def list_transfers(self, *, limit: int = 100) -> tuple[TransferReport, ...]: ...
+
+    def ensure(
+        self, ref: ModelRef, *, weights: bool = True, force: bool = False
+    ) -> AsyncGenerator[EnsureUpdate, None]:
+        """Have the server make a model present; updates, the last one DOWNLOADED or ERROR.
+
+        No bound but the server's own. ``force`` skips the back-off after a failure. A published server
+        tells words without numbers, and knows no local models (PreconditionError).
+        """
+        ...
+
+    async def list_files(self, ref: ModelRef, *, weights: bool = True) -> tuple[CachedFile, ...]:
+        """Files of an entry in the server's cache, sizes only; NotFoundError."""
+        ...
+
+    async def delete_model(self, provider: ProviderName, name: str) -> str:
+        """Drop the records of a model, files stay (the published call); what the server says to it."""
+        ...
+
+    # A published server has none of these: PreconditionError.
+
+    async def list_models(
+        self, *, provider: ProviderName | None = None, name: str | None = None
+    ) -> CacheListing: ...
+
+    async def remove_model(
+        self, provider: ProviderName, name: str, *, commit: str | None = None, force: bool = False
+    ) -> Removed:
+        """Files and records, both or neither. ConflictError when an entry is pinned (unless ``force``),
+        read or being downloaded; NotFoundError."""
+        ...
+
+    async def pin_model(self, key: EntryKey, pin: Pin | None) -> None:
+        """Pin, or unpin with None; NotFoundError."""
+        ...
+
+    async def plan_eviction(self, goal: KeepLimits | Shrink = KeepLimits()) -> EvictionPlan: ...
+
+    async def run_eviction(self, plan: EvictionPlan) -> EvictionRun:
+        """Carry a plan out. What was used or pinned since stays, and ``failed`` says why."""
+        ...
 
     async def close(self) -> None: ...

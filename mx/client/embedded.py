@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from mx import __version__
 from mx.client.base import ApiReply, ServerHealth, ServerStatus
+from mx.core.cache_view import CacheListing, Removed
+from mx.core.cached import CachedFile
+from mx.core.eviction import EvictionPlan, EvictionRun, KeepLimits, Shrink
+from mx.core.model import EntryKey, ModelRef, Pin, ProviderName, is_weight_file
+from mx.core.progress import EnsureUpdate
 from mx.core.source import (
     PeerRecord,
     PodReference,
@@ -20,6 +26,7 @@ from mx.core.source import (
 )
 from mx.core.transfer import TransferReport
 from mx.errors import MxError
+from mx.services.listing import list_cache
 from mx.wiring import Services
 
 _LISTEN = "embedded"
@@ -102,6 +109,42 @@ class EmbeddedClient:
 
     async def list_transfers(self, *, limit: int = 100) -> tuple[TransferReport, ...]:
         return self._services.transfers.recent(limit)
+
+    def ensure(
+        self, ref: ModelRef, *, weights: bool = True, force: bool = False
+    ) -> AsyncGenerator[EnsureUpdate, None]:
+        return self._services.models.ensure(ref, weights=weights, force=force)
+
+    async def list_files(self, ref: ModelRef, *, weights: bool = True) -> tuple[CachedFile, ...]:
+        # Without weights a full entry answers too, less its weights.
+        entry = await self._services.models.find(ref, weights=True if weights else None)
+        kept = (file for file in entry.files if weights or not is_weight_file(file.path))
+        return tuple(CachedFile(file.path, file.size_bytes) for file in kept)
+
+    async def delete_model(self, provider: ProviderName, name: str) -> str:
+        report = await self._services.models.forget(provider, name)
+        return f"{len(report.records)} records of {name} dropped; files stay"
+
+    async def list_models(
+        self, *, provider: ProviderName | None = None, name: str | None = None
+    ) -> CacheListing:
+        of = self._services
+        return await list_cache(of.models, of.eviction, of.cache, of.clock, provider=provider, name=name)
+
+    async def remove_model(
+        self, provider: ProviderName, name: str, *, commit: str | None = None, force: bool = False
+    ) -> Removed:
+        report = await self._services.models.delete(provider, name, commit=commit, force=force)
+        return Removed(report.records, report.bytes_freed)
+
+    async def pin_model(self, key: EntryKey, pin: Pin | None) -> None:
+        await self._services.models.pin(key, pin)
+
+    async def plan_eviction(self, goal: KeepLimits | Shrink = KeepLimits()) -> EvictionPlan:
+        return await self._services.eviction.plan(goal)
+
+    async def run_eviction(self, plan: EvictionPlan) -> EvictionRun:
+        return await self._services.eviction.execute(plan)
 
     async def close(self) -> None:
         return None

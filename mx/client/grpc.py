@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import grpc
 import grpc.aio
 
-from mx.client import operations
+from mx.client import model_operations, operations
 from mx.client.address import grpc_target
 from mx.client.base import ApiReply, ServerHealth, ServerStatus
 from mx.client.operations import Call, NotOfferedError, Operation
 from mx.client.retry import Attempts, usual
+from mx.core.cache_view import CacheListing, Removed
+from mx.core.cached import CachedFile
+from mx.core.eviction import EvictionPlan, EvictionRun, KeepLimits, Shrink
+from mx.core.model import EntryKey, ModelRef, Pin, ProviderName
+from mx.core.progress import EnsureUpdate
 from mx.core.source import (
     PeerRecord,
     PodReference,
@@ -29,7 +35,7 @@ from mx.core.source import (
 from mx.core.transfer import TransferReport
 from mx.errors import MxError, UnavailableError
 from mx.wire.status import from_rpc_error
-from mx.wire.v1 import admin, api, health, p2p
+from mx.wire.v1 import admin, api, health, model, p2p
 
 T = TypeVar("T")
 
@@ -128,6 +134,57 @@ class GrpcClient:
     async def list_transfers(self, *, limit: int = 100) -> tuple[TransferReport, ...]:
         return await self._run(operations.list_transfers(limit))
 
+    async def ensure(
+        self, ref: ModelRef, *, weights: bool = True, force: bool = False
+    ) -> AsyncGenerator[EnsureUpdate, None]:
+        call = model_operations.ensure(ref, weights=weights, force=force)
+        attempts = Attempts(self._rule, timeout_s=math.inf, begin_s=time.monotonic())
+        while True:
+            try:
+                async for message in self._open(call):
+                    update = model_operations.read_update(message, weights=weights)
+                    attempts = Attempts(self._rule, timeout_s=math.inf, begin_s=time.monotonic())
+                    yield update
+                    if update.is_last:
+                        return
+                failure: MxError = ended_early(ref, self._target)
+            except grpc.RpcError as error:
+                failure = failed(error, call, self._target)
+            except grpc.aio.UsageError:
+                failure = UnavailableError(f"the connection to {self._target} was closed")
+            if isinstance(failure, NotOfferedError) and call.service == operations.ADMIN:
+                call = published_ensure(ref, weights=weights, refused=failure)
+                continue
+            pause_s = attempts.pause_s(failure, time.monotonic())
+            if pause_s is None or self._closed:
+                raise failure
+            await asyncio.sleep(pause_s)
+
+    async def list_files(self, ref: ModelRef, *, weights: bool = True) -> tuple[CachedFile, ...]:
+        return await self._run(model_operations.list_files(ref, weights=weights))
+
+    async def delete_model(self, provider: ProviderName, name: str) -> str:
+        return await self._run(model_operations.delete_model(provider, name))
+
+    async def list_models(
+        self, *, provider: ProviderName | None = None, name: str | None = None
+    ) -> CacheListing:
+        return await self._run(model_operations.list_models(provider, name))
+
+    async def remove_model(
+        self, provider: ProviderName, name: str, *, commit: str | None = None, force: bool = False
+    ) -> Removed:
+        return await self._run(model_operations.remove_model(provider, name, commit=commit, force=force))
+
+    async def pin_model(self, key: EntryKey, pin: Pin | None) -> None:
+        await self._run(model_operations.pin_model(key, pin))
+
+    async def plan_eviction(self, goal: KeepLimits | Shrink = KeepLimits()) -> EvictionPlan:
+        return await self._run(model_operations.plan_eviction(goal))
+
+    async def run_eviction(self, plan: EvictionPlan) -> EvictionRun:
+        return await self._run(model_operations.run_eviction(plan))
+
     async def close(self) -> None:
         self._closed = True
         self._stubs = {}
@@ -167,6 +224,10 @@ class GrpcClient:
                 raise UnavailableError(f"the connection to {self._target} was closed") from error
             await asyncio.sleep(pause_s)
 
+    def _open(self, call: Call) -> Any:
+        """A stream without a deadline."""
+        return getattr(self._stub(call.service), call.method)(call.request, metadata=bearer(self._token))
+
     def _stub(self, service: str) -> Any:
         if self._closed:
             raise UnavailableError(f"the connection to {self._target} was closed")
@@ -177,8 +238,21 @@ class GrpcClient:
                 operations.HEALTH: health.HealthServiceAsyncStub(channel),
                 operations.P2P: p2p.P2pServiceAsyncStub(channel),
                 operations.ADMIN: admin.AdminServiceAsyncStub(channel),
+                operations.MODEL: model.ModelServiceAsyncStub(channel),
             }
         return self._stubs[service]
+
+
+def published_ensure(ref: ModelRef, *, weights: bool, refused: NotOfferedError) -> Call:
+    """The published call in the place of mx's own, where it can say the same."""
+    if ref.provider is ProviderName.LOCAL:
+        raise refused
+    return model_operations.ensure_published(ref, weights=weights)
+
+
+def ended_early(ref: ModelRef, target: str) -> UnavailableError:
+    """A stream of updates without its last one says nothing about the download."""
+    return UnavailableError(f"{target} stopped telling about {ref} before it was there", remedy="ask again")
 
 
 def bearer(token: Callable[[], str | None] | None) -> tuple[tuple[str, str], ...]:

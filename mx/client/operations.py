@@ -30,15 +30,16 @@ from mx.core.source import (
 from mx.core.transfer import TransferReport
 from mx.errors import InvalidArgumentError, PreconditionError
 from mx.wire import admin_codec, codec
-from mx.wire.v1 import admin, api, health, p2p
+from mx.wire.v1 import admin, api, health, model, p2p
 
 T = TypeVar("T")
 
-API, HEALTH, P2P, ADMIN = (
+API, HEALTH, P2P, ADMIN, MODEL = (
     api.ApiService_NAME,
     health.HealthService_NAME,
     p2p.P2pService_NAME,
     admin.AdminService_NAME,
+    model.ModelService_NAME,
 )
 
 

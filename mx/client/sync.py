@@ -5,21 +5,36 @@ Calls go through gRPC's blocking stubs: no event loop of its own, safe to share 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 import grpc
 
-from mx.client import operations
+from mx.client import model_operations, operations
 from mx.client.address import grpc_target
 from mx.client.base import ApiReply, ServerHealth, ServerStatus
-from mx.client.grpc import CHANNEL_OPTIONS, MAX_RETRIES, RETRY_DELAY_S, TIMEOUT_S, bearer, failed
-from mx.client.operations import Call, Operation
+from mx.client.grpc import (
+    CHANNEL_OPTIONS,
+    MAX_RETRIES,
+    RETRY_DELAY_S,
+    TIMEOUT_S,
+    bearer,
+    ended_early,
+    failed,
+    published_ensure,
+)
+from mx.client.operations import Call, NotOfferedError, Operation
 from mx.client.retry import Attempts, usual
+from mx.core.cache_view import CacheListing, Removed
+from mx.core.cached import CachedFile
+from mx.core.eviction import EvictionPlan, EvictionRun, KeepLimits, Shrink
+from mx.core.model import EntryKey, ModelRef, Pin, ProviderName
+from mx.core.progress import EnsureUpdate
 from mx.core.source import (
     PeerRecord,
     PodReference,
@@ -32,7 +47,7 @@ from mx.core.source import (
 )
 from mx.core.transfer import TransferReport
 from mx.errors import MxError, UnavailableError
-from mx.wire.v1 import admin, api, health, p2p
+from mx.wire.v1 import admin, api, health, model, p2p
 
 T = TypeVar("T")
 
@@ -116,6 +131,54 @@ class SyncClient:
     def list_transfers(self, *, limit: int = 100) -> tuple[TransferReport, ...]:
         return self._run(operations.list_transfers(limit))
 
+    def ensure(self, ref: ModelRef, *, weights: bool = True, force: bool = False) -> Iterator[EnsureUpdate]:
+        call = model_operations.ensure(ref, weights=weights, force=force)
+        attempts = Attempts(self._rule, timeout_s=math.inf, begin_s=time.monotonic())
+        while True:
+            try:
+                for message in self._open(call):
+                    update = model_operations.read_update(message, weights=weights)
+                    attempts = Attempts(self._rule, timeout_s=math.inf, begin_s=time.monotonic())
+                    yield update
+                    if update.is_last:
+                        return
+                failure: MxError = ended_early(ref, self._target)
+            except grpc.RpcError as error:
+                failure = failed(error, call, self._target)
+            if self._closed.is_set():
+                raise self._was_closed()
+            if isinstance(failure, NotOfferedError) and call.service == operations.ADMIN:
+                call = published_ensure(ref, weights=weights, refused=failure)
+                continue
+            pause_s = attempts.pause_s(failure, time.monotonic())
+            if pause_s is None:
+                raise failure
+            if self._closed.wait(pause_s):
+                raise self._was_closed()
+
+    def list_files(self, ref: ModelRef, *, weights: bool = True) -> tuple[CachedFile, ...]:
+        return self._run(model_operations.list_files(ref, weights=weights))
+
+    def delete_model(self, provider: ProviderName, name: str) -> str:
+        return self._run(model_operations.delete_model(provider, name))
+
+    def list_models(self, *, provider: ProviderName | None = None, name: str | None = None) -> CacheListing:
+        return self._run(model_operations.list_models(provider, name))
+
+    def remove_model(
+        self, provider: ProviderName, name: str, *, commit: str | None = None, force: bool = False
+    ) -> Removed:
+        return self._run(model_operations.remove_model(provider, name, commit=commit, force=force))
+
+    def pin_model(self, key: EntryKey, pin: Pin | None) -> None:
+        self._run(model_operations.pin_model(key, pin))
+
+    def plan_eviction(self, goal: KeepLimits | Shrink = KeepLimits()) -> EvictionPlan:
+        return self._run(model_operations.plan_eviction(goal))
+
+    def run_eviction(self, plan: EvictionPlan) -> EvictionRun:
+        return self._run(model_operations.run_eviction(plan))
+
     def close(self) -> None:
         """End the connection; calls that wait in other threads end with UnavailableError."""
         self._closed.set()
@@ -161,6 +224,10 @@ class SyncClient:
             if self._closed.wait(pause_s):
                 raise self._was_closed()
 
+    def _open(self, call: Call) -> Any:
+        """A stream without a deadline."""
+        return getattr(self._stub(call.service), call.method)(call.request, metadata=bearer(self._token))
+
     def _stub(self, service: str) -> Any:
         with self._lock:
             if self._closed.is_set():
@@ -172,6 +239,7 @@ class SyncClient:
                     operations.HEALTH: health.HealthServiceStub(channel),
                     operations.P2P: p2p.P2pServiceStub(channel),
                     operations.ADMIN: admin.AdminServiceStub(channel),
+                    operations.MODEL: model.ModelServiceStub(channel),
                 }
             return self._stubs[service]
 

@@ -148,12 +148,15 @@ class Integer:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A finite number, ``least`` or more."""
+    """A finite number, ``least`` or more, ``most`` at most."""
 
     least: float = 0.0
+    most: float = math.inf
 
     @property
     def allowed(self) -> str:
+        if math.isfinite(self.most):
+            return f"a number from {self.least:g} to {self.most:g}"
         return f"a number, {self.least:g} or more"
 
     def parse(self, raw: object, place: Place) -> float:
@@ -167,6 +170,8 @@ class Number:
             raise ValueError("is not finite")
         if number < self.least:
             raise ValueError("is too small")
+        if number > self.most:
+            raise ValueError("is too large")
         return number
 
     def render(self, value: object) -> object:
@@ -323,6 +328,20 @@ class Words:
 
     def render(self, value: object) -> object:
         return list(value) if isinstance(value, (list, tuple)) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """A list of paths: a list in a file, commas in the environment."""
+
+    allowed: str = "a list of paths (commas between them in the environment)"
+
+    def parse(self, raw: object, place: Place) -> tuple[Path, ...]:
+        one = PathText()
+        return tuple(dict.fromkeys(one.parse(word, place) for word in Words().parse(raw, place)))
+
+    def render(self, value: object) -> object:
+        return [str(path) for path in value] if isinstance(value, (list, tuple)) else value
 
 
 @dataclass(frozen=True, slots=True)

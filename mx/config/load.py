@@ -180,6 +180,11 @@ def check(found: Mapping[str, Found], *, scope: Scope, finding: Finding) -> None
             f"{ttl} ({value(ttl):g} s) must be longer than {timeout} ({value(timeout):g} s), or live sources "
             f"vanish [{at(ttl, timeout)}]"
         )
+    high, low = (f"cache.eviction.policy.{mark}_water" for mark in ("high", "low"))
+    if value(low) > value(high):
+        finding.problems.append(
+            f"{low} ({value(low):g}) must not be above {high} ({value(high):g}) [{at(low, high)}]"
+        )
     if value("server.metrics_port") == value("server.port"):
         finding.problems.append(
             f"server.metrics_port and server.port are both {value('server.port')} "

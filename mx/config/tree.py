@@ -20,6 +20,7 @@ from mx.config.kinds import (
     Integer,
     Maybe,
     Number,
+    Paths,
     PathText,
     ServiceAccount,
     ServiceAccounts,
@@ -34,6 +35,7 @@ _PORT = Integer(1, 65535)
 _PORT_OR_ZERO = Integer(0, 65535)
 _INTERVAL = Duration(1.0)
 _TIMEOUT = Duration(0.001)
+_FRACTION = Number(0.0, 1.0)
 _CACHE_ENV = ("MODEL_EXPRESS_CACHE_DIRECTORY",)
 
 
@@ -112,6 +114,9 @@ class EvictionPolicySettings:
     unused_threshold_s: float = option(_INTERVAL, key="unused_threshold")
     max_models: int | None = option(Maybe(Integer(1)))
     min_free_space_bytes: int | None = option(Maybe(Size(1)))
+    high_water: float = option(_FRACTION)
+    low_water: float = option(_FRACTION)
+    grace_time_s: float = option(Duration(), key="grace_time")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +147,9 @@ class CacheSettings:
         flag="--transfer-chunk-size",
     )
     server_endpoint: str = option(Endpoint(), env=("MODEL_EXPRESS_SERVER_ENDPOINT",))
+    parallel_files: int = option(Integer(1, 256))
+    stop_without_callers: bool = option(Flag())
+    reconcile_interval_s: float = option(_INTERVAL, key="reconcile_interval")
     eviction: EvictionSettings = section()
 
 
@@ -372,6 +380,13 @@ class GcsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSettings:
+    """Directories of this machine as a provider."""
+
+    roots: tuple[Path, ...] = option(Paths(), env=("MODEL_EXPRESS_PROVIDERS_LOCAL_ROOTS",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProvidersSettings:
     """Where original files come from."""
 
@@ -379,6 +394,7 @@ class ProvidersSettings:
     ngc: NgcSettings = section()
     s3: S3Settings = section()
     gcs: GcsSettings = section()
+    local: LocalSettings = section()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

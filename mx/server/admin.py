@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +11,13 @@ import grpc.aio
 
 from mx.core.source import source_id
 from mx.errors import InvalidArgumentError
+from mx.server.models import SILENCE_S, never_silent
 from mx.server.readiness import Readiness
-from mx.services.sources import SourcesService
-from mx.services.transfers import TransfersService
-from mx.wire import admin_codec
+from mx.services.listing import list_cache
+from mx.wire import admin_codec, models_admin_codec
 from mx.wire.codec import build, decode_identity
 from mx.wire.v1 import admin
+from mx.wiring import Services
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -39,13 +42,13 @@ class AdminService:
         facts: ServerFacts,
         *,
         readiness: Readiness,
-        sources: SourcesService,
-        transfers: TransfersService,
+        services: Services,
     ) -> None:
         self._facts = facts
         self._readiness = readiness
-        self._sources = sources
-        self._transfers = transfers
+        self._services = services
+        self._sources = services.sources
+        self._transfers = services.transfers
 
     async def GetServerStatus(
         self, _request: admin.GetServerStatusRequest, _context: Context, /
@@ -110,3 +113,52 @@ class AdminService:
     ) -> admin.ListTransfersResponse:
         reports = self._transfers.recent(request.limit or TRANSFERS_SHOWN)
         return build(admin.ListTransfersResponse, reports=map(admin_codec.encode_report, reports))
+
+    async def EnsureModel(
+        self, request: admin.EnsureModelRequest, context: Context, /
+    ) -> AsyncIterator[admin.EnsureProgress]:
+        await context.send_initial_metadata(())
+        ref = models_admin_codec.decode_ensure(request)
+        updates = self._services.models.ensure(ref, weights=not request.ignore_weights, force=request.force)
+        async with aclosing(never_silent(updates, within_s=SILENCE_S)) as told:
+            async for update in told:
+                yield models_admin_codec.encode_progress(update)
+
+    async def ListModels(
+        self, request: admin.ListModelsRequest, _context: Context, /
+    ) -> admin.ListModelsResponse:
+        of = self._services
+        provider = models_admin_codec.decode_provider(request.provider) if request.provider else None
+        listing = await list_cache(
+            of.models, of.eviction, of.cache, of.clock, provider=provider, name=request.name or None
+        )
+        return models_admin_codec.encode_listing(listing)
+
+    async def RemoveModel(
+        self, request: admin.RemoveModelRequest, _context: Context, /
+    ) -> admin.RemoveModelResponse:
+        report = await self._services.models.delete(
+            models_admin_codec.decode_provider(request.provider),
+            request.name,
+            commit=request.commit if request.HasField("commit") else None,
+            force=request.force,
+        )
+        removed = map(models_admin_codec.encode_key, report.records)
+        return build(admin.RemoveModelResponse, removed=removed, bytes_freed=max(0, report.bytes_freed))
+
+    async def PinModel(self, request: admin.PinModelRequest, _context: Context, /) -> admin.PinModelResponse:
+        pin = models_admin_codec.decode_pin(request.pin) if request.HasField("pin") else None
+        await self._services.models.pin(models_admin_codec.decode_key(request.key), pin)
+        return admin.PinModelResponse()
+
+    async def PlanEviction(
+        self, request: admin.PlanEvictionRequest, _context: Context, /
+    ) -> admin.PlanEvictionResponse:
+        plan = await self._services.eviction.plan(models_admin_codec.decode_goal(request))
+        return admin.PlanEvictionResponse(plan=models_admin_codec.encode_plan(plan))
+
+    async def RunEviction(
+        self, request: admin.RunEvictionRequest, _context: Context, /
+    ) -> admin.RunEvictionResponse:
+        plan = models_admin_codec.decode_plan(request.plan)
+        return models_admin_codec.encode_run(await self._services.eviction.execute(plan))

@@ -24,6 +24,7 @@ from mx.logs import event_log
 from mx.server.admin import AdminService, ServerFacts
 from mx.server.interceptors import UNARY_LIMIT_S, Guard, Traffic
 from mx.server.listen import check_address, join_address
+from mx.server.models import ModelService
 from mx.server.probes import (
     HEALTH_V1_NAME,
     ApiService,
@@ -33,7 +34,7 @@ from mx.server.probes import (
 )
 from mx.server.readiness import Readiness, process_age_s
 from mx.server.sources import P2pService
-from mx.wire.v1 import admin, api, health, p2p
+from mx.wire.v1 import admin, api, health, model, p2p
 from mx.wiring import Services, open_services
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
 SERVICE_NAMES = (
     api.ApiService_NAME,
     health.HealthService_NAME,
+    model.ModelService_NAME,
     p2p.P2pService_NAME,
     admin.AdminService_NAME,
     HEALTH_V1_NAME,
@@ -74,6 +76,8 @@ _PROBES = frozenset(
 # Successes worth a line at INFO; heartbeats and listings are too many.
 _NOTED = frozenset(
     {
+        f"/{model.ModelService_NAME}/EnsureModelDownloaded",
+        f"/{model.ModelService_NAME}/DeleteModel",
         f"/{p2p.P2pService_NAME}/PublishMetadata",
         f"/{admin.AdminService_NAME}/AnnouncePeer",
         f"/{admin.AdminService_NAME}/WithdrawSource",
@@ -175,9 +179,8 @@ def _handlers(
 ) -> list[grpc.GenericRpcHandler[Any, Any]]:
     return [
         p2p.P2pService_handler(P2pService(services.sources, legacy_tensors=legacy_tensors)),
-        admin.AdminService_handler(
-            AdminService(facts, readiness=readiness, sources=services.sources, transfers=services.transfers)
-        ),
+        model.ModelService_handler(ModelService(services.models, services.cache)),
+        admin.AdminService_handler(AdminService(facts, readiness=readiness, services=services)),
         api.ApiService_handler(ApiService()),
         health.HealthService_handler(HealthService(readiness, version=facts.version)),
         standard_health_handler(StandardHealth(readiness, frozenset(SERVICE_NAMES))),
@@ -187,7 +190,7 @@ def _handlers(
 def _reflection_pool() -> DescriptorPool:
     """Every file of every registered service; ours keeps only mx's."""
     pool = DescriptorPool()
-    for file in (api, health, p2p, admin):
+    for file in (api, health, model, p2p, admin):
         pool.AddSerializedFile(file.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(health_pb2.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(reflection_pb2.DESCRIPTOR.serialized_pb)

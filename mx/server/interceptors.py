@@ -12,7 +12,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -139,13 +139,17 @@ class Guard(_GenericHandler):
 
         return call
 
-    def _stream(self, method: str, inner: Any) -> Callable[[bytes, Context], AsyncIterator[Any]]:
+    def _stream(self, method: str, inner: Any) -> Callable[[bytes, Context], Awaitable[None]]:
+        """Writes, where a generator would be left to the garbage collector when its caller goes."""
         behavior, parse = inner.unary_stream, inner.request_deserializer
 
-        async def call(data: bytes, context: Context) -> AsyncIterator[Any]:
-            async with self._guarded(method, context):
-                async for reply in behavior(_parsed(method, parse, data), context):
-                    yield reply
+        async def call(data: bytes, context: Context) -> None:
+            async with (
+                self._guarded(method, context),
+                aclosing(behavior(_parsed(method, parse, data), context)) as replies,
+            ):
+                async for reply in replies:
+                    await context.write(reply)
 
         return call
 

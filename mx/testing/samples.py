@@ -7,6 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from mx.core.eviction import EvictionPlan, EvictionRun, Survivor, Victim
+from mx.core.model import EntryKey, EntryStatus, ModelRecord, Pin, ProviderName, ReadLease
 from mx.core.source import (
     ArtifactSource,
     NixlMetadata,
@@ -127,3 +129,69 @@ def entries(draw: st.DrawFn) -> SourceEntry:
         peer=draw(st.none() | peers),
         pod=draw(pods),
     )
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def model_key(
+    name: str = "org/Model-7B",
+    *,
+    provider: ProviderName = ProviderName.HUGGING_FACE,
+    commit: str = COMMIT,
+    weights: bool = True,
+) -> EntryKey:
+    return EntryKey(provider, name, commit, weights)
+
+
+def model_record(
+    key: EntryKey | None = None,
+    *,
+    status: EntryStatus = EntryStatus.DOWNLOADED,
+    created_at_ms: int = 1_000,
+    last_used_at_ms: int = 1_000,
+    **changes: Any,
+) -> ModelRecord:
+    """A record that nobody holds; ``changes`` are further members of ModelRecord."""
+    return ModelRecord(key or model_key(), status, created_at_ms, last_used_at_ms, **changes)
+
+
+def eviction_run(run_id: str = "run-1", *, started_at_ms: int = 1_000, victims: int = 1) -> EvictionRun:
+    """A run with so many victims, as many survivors and one failure."""
+    gone = tuple(Victim(model_key(f"org/old-{n}"), n, "unused for 9 days") for n in range(victims))
+    kept = tuple(Survivor(model_key(f"org/new-{n}", weights=False), n, "pinned") for n in range(victims))
+    plan = EvictionPlan(victims=gone, survivors=kept, bytes_freed=1 << 50, target_bytes=1 << 51, met=False)
+    failed = ((model_key("org/stuck", provider=ProviderName.S3, commit=""), "permission denied: naïve\n名"),)
+    return EvictionRun(run_id, started_at_ms, "interval", plan, 1 << 49, started_at_ms + 5, failed)
+
+
+_counts = st.integers(0, (1 << 63) - 1)
+_commits = st.just("") | st.text("0123456789abcdef", min_size=40, max_size=40)
+model_keys = st.builds(
+    EntryKey,
+    provider=st.sampled_from(ProviderName),
+    name=texts.filter(bool),
+    commit=_commits,
+    weights=st.booleans(),
+)
+read_leases = st.builds(ReadLease, lease_id=texts, holder=texts, expires_at_ms=_counts)
+model_records = st.builds(
+    ModelRecord,
+    key=model_keys,
+    status=st.sampled_from([EntryStatus.DOWNLOADED, EntryStatus.DOWNLOADING, EntryStatus.ERROR]),
+    created_at_ms=_counts,
+    last_used_at_ms=_counts,
+    message=texts,
+    bytes_total=_counts,
+    bytes_done=_counts,
+    files=_counts,
+    bytes_on_disk=_counts,
+    attempts=_counts,
+    retry_at_ms=_counts,
+    pin=st.none() | st.builds(Pin, until_ms=st.none() | _counts, reason=texts),
+    # Stores answer them ordered by id.
+    leases=st.lists(read_leases, max_size=3, unique_by=lambda lease: lease.lease_id).map(
+        lambda found: tuple(sorted(found, key=lambda lease: lease.lease_id))
+    ),
+    requested_revision=texts,
+)

@@ -2,4 +2,10 @@
 
 import pytest
 
-pytest.register_assert_rewrite("mx.testing.store_contract", "mx.testing.store_life")
+pytest.register_assert_rewrite(
+    "mx.testing.store_contract",
+    "mx.testing.store_life",
+    "mx.testing.model_store_contract",
+    "mx.testing.model_store_life",
+    "mx.testing.provider_contract",
+)

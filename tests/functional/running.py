@@ -15,6 +15,7 @@ from mx.services.sources import SourcesService
 from mx.services.transfers import TransfersService
 from mx.store.memory import MemorySourceStore
 from mx.testing.clock import FakeClock
+from mx.testing.model_services import model_bench
 from mx.testing.outage import OutageStore
 from mx.wire.v1 import p2p
 from mx.wiring import Services
@@ -42,6 +43,7 @@ async def running(
     """``options`` are those of ``running_server``."""
     clock = FakeClock()
     outage = OutageStore(store or MemorySourceStore())
+    bench = model_bench(clock)
     services = Services(
         sources=SourcesService(
             outage, clock, heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S, gc_timeout_s=GC_TIMEOUT_S
@@ -49,9 +51,14 @@ async def running(
         transfers=TransfersService(clock),
         store=outage,
         store_backend="memory",
+        models_store=bench.store,
+        models=bench.models,
+        eviction=bench.eviction,
+        cache=bench.cache,
         clock=clock,
     )
     async with (
+        bench.models,
         running_server(services, host=host, port=0, **options) as server,
         grpc.aio.insecure_channel(server.listen) as channel,
     ):

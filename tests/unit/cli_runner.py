@@ -19,6 +19,7 @@ from mx.services.sources import SourcesService
 from mx.services.transfers import TransfersService
 from mx.store.memory import MemorySourceStore
 from mx.testing.clock import FakeClock
+from mx.testing.model_services import model_bench
 from mx.wiring import Services
 
 
@@ -43,11 +44,16 @@ class Bench:
     def __init__(self) -> None:
         self.clock = FakeClock()
         store = MemorySourceStore()
+        bench = model_bench(self.clock)
         self.services = Services(
             sources=SourcesService(store, self.clock, heartbeat_timeout_s=90, gc_timeout_s=3600),
             transfers=TransfersService(self.clock),
             store=store,
             store_backend="memory",
+            models_store=bench.store,
+            models=bench.models,
+            eviction=bench.eviction,
+            cache=bench.cache,
             clock=self.clock,
         )
         self.client: Client = EmbeddedClient(self.services)

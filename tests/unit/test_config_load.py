@@ -99,6 +99,8 @@ def test_rules_between_settings(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, MX_STATUS_TTL_SECS="90")
     assert "sources.status_ttl_s (90 s) must be longer than sources.heartbeat_timeout_s (90 s)" in problem
     assert "env:MX_STATUS_TTL_SECS" in problem
+    (problem,) = problems(tmp_path, MODEL_EXPRESS_CACHE__EVICTION__POLICY__HIGH_WATER="0.8")
+    assert "policy.low_water (0.9) must not be above cache.eviction.policy.high_water (0.8)" in problem
     (problem,) = problems(tmp_path, MODEL_EXPRESS_SERVER_METRICS_PORT="8001")
     assert "server.metrics_port and server.port are both 8001" in problem
     found = problems(tmp_path, MODEL_EXPRESS_SECURITY_MODE="enforce")

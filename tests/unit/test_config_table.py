@@ -20,6 +20,7 @@ from mx.config.kinds import (
     Kind,
     Maybe,
     Number,
+    Paths,
     PathText,
     Place,
     ServiceAccounts,
@@ -322,6 +323,8 @@ def _samples(kind: Kind) -> tuple[object, object, object]:
             return words[1], words[0], words[1]
         case Integer():
             return kind.least + 101, str(kind.least + 102), kind.least + 103
+        case Number(most=1.0):
+            return 0.95, "0.96", 0.97
         case Number():
             return 11.5, "12.5", 13.5
         case Duration():
@@ -336,6 +339,8 @@ def _samples(kind: Kind) -> tuple[object, object, object]:
             return "redis://a", "redis://b", "redis://c"
         case Host():
             return "a.example", "b.example", "c.example"
+        case Paths():
+            return ["/a", "/a"], "/b,/c", ["/d"]
         case Words():
             return ["a"], "b,c", ["d"]
         case StringMap():

@@ -18,7 +18,7 @@ from mx.core.transfer import Strategy, TransferReport, TransferState
 from mx.errors import ConflictError, SettingsError, UnavailableError
 from mx.testing.clock import FakeClock
 from mx.testing.outage import OutageStore
-from mx.testing.samples import FULL_WORKER, IDENTITY, PEER
+from mx.testing.samples import FULL_WORKER, IDENTITY, PEER, model_key
 from mx.wiring import Services, SystemClock, open_services
 
 READY = SourceStatus.READY
@@ -62,6 +62,43 @@ async def test_a_backend_of_a_later_version_is_refused_with_its_origin(tmp_path:
             pass
     assert f"metadata.backend = {backend} (env:MX_METADATA_BACKEND) is not available" in caught.value.message
     assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("backend", ["redis", "kubernetes"])
+async def test_a_registry_of_a_later_version_is_refused_with_its_origin(tmp_path: Path, backend: str) -> None:
+    environ = {"MODEL_EXPRESS_DATABASE__BACKEND": backend}
+    settings = load_settings(environ=environ, cwd=tmp_path, scope="server")
+    with pytest.raises(SettingsError) as caught:
+        async with open_services(settings):
+            pass
+    said = f"database.backend = {backend} (env:MODEL_EXPRESS_DATABASE__BACKEND) is not available"
+    assert said in caught.value.message
+    assert "MODEL_EXPRESS_DATABASE__BACKEND=sqlite" in caught.value.remedy
+    assert not (tmp_path / "models.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("sources", "models", "kept"),
+    [
+        ("sqlite", "auto", True),
+        ("sqlite", "sqlite", True),
+        ("memory", "auto", False),
+        ("memory", "sqlite", True),
+    ],
+)
+async def test_models_lie_where_the_sources_do_unless_the_settings_say_sqlite(
+    tmp_path: Path, sources: str, models: str, kept: bool
+) -> None:
+    settings = load(tmp_path, sources, **{"database.backend": models})
+    key = model_key()
+    async with open_services(settings) as services:
+        await services.models_store.claim(key, owner="a", lease_s=30, now_ms=0)
+        await services.models_store.check()
+    with pytest.raises(UnavailableError):
+        await services.models_store.check()
+    assert (tmp_path / "models.db").exists() == kept
+    async with open_services(settings) as services:
+        assert (await services.models_store.get(key) is not None) == kept
 
 
 async def test_a_database_that_cannot_be_opened_is_one_clear_error(tmp_path: Path) -> None:

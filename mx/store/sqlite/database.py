@@ -29,7 +29,7 @@ from mx.store.sqlite.failures import (
     primary_code,
     translate,
 )
-from mx.store.sqlite.schema import PROBE, migrate, schema_version
+from mx.store.sqlite.schema import PROBE, migrate, small_tables
 
 T = TypeVar("T")
 
@@ -191,7 +191,8 @@ def _open_writer(path: Path, queued: deque[_Change[Any]], busy_timeout_s: float)
     )
     connection.queued = queued
     # WAL with NORMAL survives the death of the process at any point; a power cut may cost the
-    # last moments, which workers publish again. FULL would sync the disk on every heartbeat.
+    # last moments: workers publish again, claims died with their owners, and models are found again
+    # on the disk. FULL would sync the disk on every heartbeat.
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA journal_size_limit = 67108864")
     return connection
@@ -209,19 +210,19 @@ def _require_database_or_nothing(path: Path) -> None:
 
 
 def _require_sound(connection: sqlite3.Connection, path: Path) -> None:
-    # Reading it whole takes a second per few GB of blobs: above the limit only the summaries.
+    # Reading it whole takes a second per few GB of blobs: above the limit only the small rows.
     pages, page_bytes = (
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
     )
     if pages * page_bytes <= _CHECK_WHOLE_BYTES:
-        found = connection.execute("PRAGMA quick_check").fetchone()[0]
-    elif schema_version(connection) > 0:
-        found = connection.execute("PRAGMA quick_check('mx_worker')").fetchone()[0]
+        checks = ["PRAGMA quick_check"]
     else:
-        return
-    if found != "ok":
-        detail = str(found).splitlines()[-1]
-        raise IntegrityError(f"database {path} is damaged ({detail}); {LEFT_ALONE}", remedy=REPLACE_FILE)
+        checks = [f"PRAGMA quick_check('{table}')" for table in small_tables(connection)]
+    for check in checks:
+        found = connection.execute(check).fetchone()[0]
+        if found != "ok":
+            detail = str(found).splitlines()[-1]
+            raise IntegrityError(f"database {path} is damaged ({detail}); {LEFT_ALONE}", remedy=REPLACE_FILE)
 
 
 def _open_reader(path: Path, busy_timeout_s: float) -> sqlite3.Connection:

@@ -45,7 +45,8 @@ def concerns_file(error: Exception) -> bool:
 LEFT_ALONE = "it was left as it is"
 REPLACE_FILE = (
     "set database.path to another file, or stop every mx server that uses this one, move it aside with "
-    "its -wal and -shm files and start again: running workers publish themselves anew"
+    "its -wal and -shm files and start again: running workers publish themselves anew, and models in the "
+    "cache are found again without their pins"
 )
 OTHER_FILE = "set database.path to a file on a local disk that this user may write"
 

@@ -6,13 +6,19 @@ that listings, heartbeats and the reaper touch small rows only.
 ``mx_worker_by_source`` answers "READY workers of this source [and rank]". It leaves
 ``updated_at_ms`` out on purpose: a heartbeat that changes nothing but the time then rewrites one
 row and no index.
+
+``mx_model`` holds the models, one row per entry, and ``mx_model_lease`` who reads them.
+``mx_fence`` counts claims over all entries and is never set back, so that no deleted record's token
+comes again. ``mx_eviction`` holds the runs of eviction, their plans packed.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 
 from mx.errors import PreconditionError
+from mx.store.sqlite.older import import_models
 
 _V1 = (
     """
@@ -54,8 +60,61 @@ _V1 = (
     """,
 )
 
+Step = str | Callable[[sqlite3.Connection], None]
+
+_V2: tuple[Step, ...] = (
+    """
+    CREATE TABLE mx_model (
+        id                  INTEGER PRIMARY KEY,
+        provider            TEXT    NOT NULL,
+        name                TEXT    NOT NULL,
+        commit_id           TEXT    NOT NULL,  -- '' where the provider has none, or unknown
+        weights             INTEGER NOT NULL,  -- 0: everything but weight files
+        status              TEXT    NOT NULL,
+        created_at_ms       INTEGER NOT NULL,
+        last_used_at_ms     INTEGER NOT NULL,
+        message             TEXT    NOT NULL,
+        claim_owner         TEXT,              -- NULL: nobody is at work
+        claim_token         INTEGER,
+        claim_expires_at_ms INTEGER,
+        bytes_total         INTEGER NOT NULL,
+        bytes_done          INTEGER NOT NULL,
+        files               INTEGER NOT NULL,
+        bytes_on_disk       INTEGER NOT NULL,
+        attempts            INTEGER NOT NULL,
+        retry_at_ms         INTEGER NOT NULL,
+        pinned              INTEGER NOT NULL,
+        pin_until_ms        INTEGER,           -- NULL: for ever
+        pin_reason          TEXT    NOT NULL,
+        requested_revision  TEXT    NOT NULL,
+        UNIQUE (provider, name, commit_id, weights)
+    )
+    """,
+    "CREATE INDEX mx_model_by_name ON mx_model (name)",
+    """
+    CREATE TABLE mx_model_lease (
+        model_id      INTEGER NOT NULL REFERENCES mx_model (id),
+        lease_id      TEXT    NOT NULL,
+        holder        TEXT    NOT NULL,
+        expires_at_ms INTEGER NOT NULL,
+        PRIMARY KEY (model_id, lease_id)
+    ) WITHOUT ROWID
+    """,
+    "CREATE TABLE mx_fence (last INTEGER NOT NULL)",
+    "INSERT INTO mx_fence VALUES (0)",
+    """
+    CREATE TABLE mx_eviction (
+        id            INTEGER PRIMARY KEY,
+        run_id        TEXT    NOT NULL UNIQUE,
+        started_at_ms INTEGER NOT NULL,
+        run           BLOB    NOT NULL          -- zlib over JSON
+    )
+    """,
+    import_models,
+)
+
 # Position is the version: append, never edit what was released.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_V1,)
+MIGRATIONS: tuple[tuple[Step, ...], ...] = (_V1, _V2)
 LATEST = len(MIGRATIONS)
 
 # The smallest change that reaches the disk: SQLite does not write a value that is there already.
@@ -81,9 +140,12 @@ def migrate(connection: sqlite3.Connection, *, path: str) -> None:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS mx_schema (version INTEGER NOT NULL, probe INTEGER NOT NULL)"
             )
-            for statements in MIGRATIONS[version:]:
-                for statement in statements:
-                    connection.execute(statement)
+            for steps in MIGRATIONS[version:]:
+                for step in steps:
+                    if isinstance(step, str):
+                        connection.execute(step)
+                    else:
+                        step(connection)
             connection.execute("DELETE FROM mx_schema")
             connection.execute("INSERT INTO mx_schema (version, probe) VALUES (0, 0)")
         connection.execute("UPDATE mx_schema SET version = ?", (LATEST,))
@@ -104,3 +166,11 @@ def schema_version(connection: sqlite3.Connection) -> int:
         return 0
     row = connection.execute("SELECT max(CAST(version AS INTEGER)) FROM mx_schema").fetchone()
     return int(row[0] or 0)
+
+
+def small_tables(connection: sqlite3.Connection) -> list[str]:
+    """Those of mx's tables without blobs that are in the file: what can be checked at every start."""
+    rows = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('mx_worker', 'mx_model')"
+    )
+    return [name for (name,) in rows]

@@ -55,22 +55,62 @@ DESCRIPTOR = add_file(
     b'\x18\x05 \x01(\x04\x12\x10\n\x08verified\x18\x06 \x01(\x08\x12\x0f\n\x07dropped\x18\x07 \x01(\t"D\n\x15ReportTransferReque'
     b'st\x12+\n\x06report\x18\x01 \x01(\x0b2\x1b.mx.admin.v1.TransferReport"\x18\n\x16ReportTransfe'
     b'rResponse"%\n\x14ListTransfersRequest\x12\r\n\x05limit\x18\x01 \x01(\r"E\n\x15ListTransfer'
-    b'sResponse\x12,\n\x07reports\x18\x01 \x03(\x0b2\x1b.mx.admin.v1.TransferReport*J\n\x08Strat'
-    b'egy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x11\n\rSTRATEGY_PEER\x10\x01\x12\x11\n\rSTRATEGY_DIS'
-    b'K\x10\x02*\x7f\n\rTransferState\x12\x1e\n\x1aTRANSFER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16TRANSFER'
-    b'_STATE_RUNNING\x10\x01\x12\x17\n\x13TRANSFER_STATE_DONE\x10\x02\x12\x19\n\x15TRANSFER_STATE_FAIL'
-    b'ED\x10\x032\xc2\x05\n\x0cAdminService\x12\\\n\x0fGetServerStatus\x12#.mx.admin.v1.GetServer'
-    b'StatusRequest\x1a$.mx.admin.v1.GetServerStatusResponse\x12S\n\x0cAnnounceP'
-    b'eer\x12 .mx.admin.v1.AnnouncePeerRequest\x1a!.mx.admin.v1.AnnouncePeer'
-    b'Response\x12J\n\tFindPeers\x12\x1d.mx.admin.v1.FindPeersRequest\x1a\x1e.mx.admin.'
-    b'v1.FindPeersResponse\x12Y\n\x0eListSourceRows\x12".mx.admin.v1.ListSourceR'
-    b'owsRequest\x1a#.mx.admin.v1.ListSourceRowsResponse\x12J\n\tGetSource\x12\x1d.m'
-    b'x.admin.v1.GetSourceRequest\x1a\x1e.mx.admin.v1.GetSourceResponse\x12Y\n\x0eW'
-    b'ithdrawSource\x12".mx.admin.v1.WithdrawSourceRequest\x1a#.mx.admin.v1.'
-    b'WithdrawSourceResponse\x12Y\n\x0eReportTransfer\x12".mx.admin.v1.ReportTra'
-    b'nsferRequest\x1a#.mx.admin.v1.ReportTransferResponse\x12V\n\rListTransfe'
-    b'rs\x12!.mx.admin.v1.ListTransfersRequest\x1a".mx.admin.v1.ListTransfer'
-    b'sResponseb\x06proto3'
+    b'sResponse\x12,\n\x07reports\x18\x01 \x03(\x0b2\x1b.mx.admin.v1.TransferReport"K\n\x08Entry'
+    b'Key\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06commit\x18\x03 \x01(\t\x12\x0f\n\x07weights\x18\x04'
+    b' \x01(\x08"\x7f\n\x12EnsureModelRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\x08re'
+    b'vision\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x16\n\x0eignore_weights\x18\x04 \x01(\x08\x12\r\n\x05force\x18\x05 \x01(\x08B\x0b\n\t_rev'
+    b'ision"\xef\x01\n\x0eEnsureProgress\x12"\n\x03key\x18\x01 \x01(\x0b2\x15.mx.admin.v1.EntryKey\x12\x0e\n\x06'
+    b'status\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x12\n\nbytes_done\x18\x04 \x01(\x04\x12\x13\n\x0bbytes_total'
+    b'\x18\x05 \x01(\x04\x12\x12\n\nfiles_done\x18\x06 \x01(\x04\x12\x13\n\x0bfiles_total\x18\x07 \x01(\x04\x12\x11\n\x04rate\x18\x08 \x01(\x01H\x00\x88'
+    b'\x01\x01\x12\x12\n\x05eta_s\x18\t \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04code\x18\n \x01(\tB\x07\n\x05_rateB\x08\n\x06_eta_s"3\n\x11ListM'
+    b'odelsRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t"\xba\x01\n\x12ListModelsRespo'
+    b'nse\x12(\n\x07entries\x18\x01 \x03(\x0b2\x17.mx.admin.v1.ModelEntry\x12\x12\n\nused_bytes\x18\x02 \x01('
+    b'\x04\x12\x12\n\nfree_bytes\x18\x03 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x04 \x01(\x04\x12\x1b\n\x0emax_size_bytes\x18\x05 \x01('
+    b'\x04H\x00\x88\x01\x01\x12\x0e\n\x06now_ms\x18\x06 \x01(\x03B\x11\n\x0f_max_size_bytes"\xd0\x02\n\nModelEntry\x12"\n\x03key\x18'
+    b'\x01 \x01(\x0b2\x15.mx.admin.v1.EntryKey\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x03 '
+    b'\x01(\x03\x12\x17\n\x0flast_used_at_ms\x18\x04 \x01(\x03\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x13\n\x0bbytes_total\x18\x06 \x01'
+    b'(\x04\x12\x12\n\nbytes_done\x18\x07 \x01(\x04\x12\r\n\x05files\x18\x08 \x01(\x04\x12\x12\n\ndisk_bytes\x18\t \x01(\x04\x12\x11\n\town'
+    b'_bytes\x18\n \x01(\x04\x12\r\n\x05owner\x18\x0b \x01(\t\x12\x1d\n\x03pin\x18\x0c \x01(\x0b2\x10.mx.admin.v1.Pin\x12\x0f\n\x07re'
+    b'aders\x18\r \x03(\t\x12\x1a\n\x12requested_revision\x18\x0e \x01(\t\x12\x13\n\x0bretry_at_ms\x18\x0f \x01(\x03"9\n\x03'
+    b'Pin\x12\x15\n\x08until_ms\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x02 \x01(\tB\x0b\n\t_until_ms"c\n\x12Remov'
+    b'eModelRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x06commit\x18\x03 \x01(\tH\x00\x88'
+    b'\x01\x01\x12\r\n\x05force\x18\x04 \x01(\x08B\t\n\x07_commit"R\n\x13RemoveModelResponse\x12&\n\x07removed\x18\x01'
+    b' \x03(\x0b2\x15.mx.admin.v1.EntryKey\x12\x13\n\x0bbytes_freed\x18\x02 \x01(\x04"T\n\x0fPinModelRequ'
+    b'est\x12"\n\x03key\x18\x01 \x01(\x0b2\x15.mx.admin.v1.EntryKey\x12\x1d\n\x03pin\x18\x02 \x01(\x0b2\x10.mx.admin.'
+    b'v1.Pin"\x12\n\x10PinModelResponse"\x8b\x01\n\x13PlanEvictionRequest\x12\x15\n\x08to_bytes\x18\x01'
+    b' \x01(\x04H\x00\x88\x01\x01\x12\x19\n\x0cunused_for_s\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12$\n\x04keys\x18\x03 \x01(\x0b2\x16.mx.admin.v1'
+    b'.EntryKeysB\x0b\n\t_to_bytesB\x0f\n\r_unused_for_s"0\n\tEntryKeys\x12#\n\x04keys\x18\x01 '
+    b'\x03(\x0b2\x15.mx.admin.v1.EntryKey"\x94\x01\n\x0cEvictionPlan\x12$\n\x07victims\x18\x01 \x03(\x0b2\x13.m'
+    b'x.admin.v1.Judged\x12&\n\tsurvivors\x18\x02 \x03(\x0b2\x13.mx.admin.v1.Judged\x12\x13\n\x0bbyt'
+    b'es_freed\x18\x03 \x01(\x04\x12\x14\n\x0ctarget_bytes\x18\x04 \x01(\x04\x12\x0b\n\x03met\x18\x05 \x01(\x08"K\n\x06Judged\x12"\n\x03k'
+    b'ey\x18\x01 \x01(\x0b2\x15.mx.admin.v1.EntryKey\x12\r\n\x05bytes\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t"?'
+    b'\n\x14PlanEvictionResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b2\x19.mx.admin.v1.EvictionPlan"'
+    b'=\n\x12RunEvictionRequest\x12\'\n\x04plan\x18\x01 \x01(\x0b2\x19.mx.admin.v1.EvictionPlan"\xb7'
+    b"\x01\n\x13RunEvictionResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12'\n\x04plan\x18\x02 \x01(\x0b2\x19.mx.admin."
+    b'v1.EvictionPlan\x12\x13\n\x0bbytes_freed\x18\x03 \x01(\x04\x12\x15\n\rstarted_at_ms\x18\x04 \x01(\x03\x12\x16\n\x0ef'
+    b'inished_at_ms\x18\x05 \x01(\x03\x12#\n\x06stayed\x18\x06 \x03(\x0b2\x13.mx.admin.v1.Judged*J\n\x08Stra'
+    b'tegy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x11\n\rSTRATEGY_PEER\x10\x01\x12\x11\n\rSTRATEGY_DI'
+    b'SK\x10\x02*\x7f\n\rTransferState\x12\x1e\n\x1aTRANSFER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16TRANSFE'
+    b'R_STATE_RUNNING\x10\x01\x12\x17\n\x13TRANSFER_STATE_DONE\x10\x02\x12\x19\n\x15TRANSFER_STATE_FAI'
+    b'LED\x10\x032\xa2\t\n\x0cAdminService\x12\\\n\x0fGetServerStatus\x12#.mx.admin.v1.GetServe'
+    b'rStatusRequest\x1a$.mx.admin.v1.GetServerStatusResponse\x12S\n\x0cAnnounce'
+    b'Peer\x12 .mx.admin.v1.AnnouncePeerRequest\x1a!.mx.admin.v1.AnnouncePee'
+    b'rResponse\x12J\n\tFindPeers\x12\x1d.mx.admin.v1.FindPeersRequest\x1a\x1e.mx.admin'
+    b'.v1.FindPeersResponse\x12Y\n\x0eListSourceRows\x12".mx.admin.v1.ListSource'
+    b'RowsRequest\x1a#.mx.admin.v1.ListSourceRowsResponse\x12J\n\tGetSource\x12\x1d.'
+    b'mx.admin.v1.GetSourceRequest\x1a\x1e.mx.admin.v1.GetSourceResponse\x12Y\n\x0e'
+    b'WithdrawSource\x12".mx.admin.v1.WithdrawSourceRequest\x1a#.mx.admin.v1'
+    b'.WithdrawSourceResponse\x12Y\n\x0eReportTransfer\x12".mx.admin.v1.ReportTr'
+    b'ansferRequest\x1a#.mx.admin.v1.ReportTransferResponse\x12V\n\rListTransf'
+    b'ers\x12!.mx.admin.v1.ListTransfersRequest\x1a".mx.admin.v1.ListTransfe'
+    b'rsResponse\x12M\n\x0bEnsureModel\x12\x1f.mx.admin.v1.EnsureModelRequest\x1a\x1b.mx.'
+    b'admin.v1.EnsureProgress0\x01\x12M\n\nListModels\x12\x1e.mx.admin.v1.ListModels'
+    b'Request\x1a\x1f.mx.admin.v1.ListModelsResponse\x12P\n\x0bRemoveModel\x12\x1f.mx.adm'
+    b'in.v1.RemoveModelRequest\x1a .mx.admin.v1.RemoveModelResponse\x12G\n\x08Pi'
+    b'nModel\x12\x1c.mx.admin.v1.PinModelRequest\x1a\x1d.mx.admin.v1.PinModelRespo'
+    b'nse\x12S\n\x0cPlanEviction\x12 .mx.admin.v1.PlanEvictionRequest\x1a!.mx.admin'
+    b'.v1.PlanEvictionResponse\x12P\n\x0bRunEviction\x12\x1f.mx.admin.v1.RunEvictio'
+    b'nRequest\x1a .mx.admin.v1.RunEvictionResponseb\x06proto3'
 )
 
 STRATEGY_UNSPECIFIED = 0
@@ -106,6 +146,24 @@ ReportTransferRequest = message(DESCRIPTOR, "ReportTransferRequest")
 ReportTransferResponse = message(DESCRIPTOR, "ReportTransferResponse")
 ListTransfersRequest = message(DESCRIPTOR, "ListTransfersRequest")
 ListTransfersResponse = message(DESCRIPTOR, "ListTransfersResponse")
+EntryKey = message(DESCRIPTOR, "EntryKey")
+EnsureModelRequest = message(DESCRIPTOR, "EnsureModelRequest")
+EnsureProgress = message(DESCRIPTOR, "EnsureProgress")
+ListModelsRequest = message(DESCRIPTOR, "ListModelsRequest")
+ListModelsResponse = message(DESCRIPTOR, "ListModelsResponse")
+ModelEntry = message(DESCRIPTOR, "ModelEntry")
+Pin = message(DESCRIPTOR, "Pin")
+RemoveModelRequest = message(DESCRIPTOR, "RemoveModelRequest")
+RemoveModelResponse = message(DESCRIPTOR, "RemoveModelResponse")
+PinModelRequest = message(DESCRIPTOR, "PinModelRequest")
+PinModelResponse = message(DESCRIPTOR, "PinModelResponse")
+PlanEvictionRequest = message(DESCRIPTOR, "PlanEvictionRequest")
+EntryKeys = message(DESCRIPTOR, "EntryKeys")
+EvictionPlan = message(DESCRIPTOR, "EvictionPlan")
+Judged = message(DESCRIPTOR, "Judged")
+PlanEvictionResponse = message(DESCRIPTOR, "PlanEvictionResponse")
+RunEvictionRequest = message(DESCRIPTOR, "RunEvictionRequest")
+RunEvictionResponse = message(DESCRIPTOR, "RunEvictionResponse")
 
 AdminService_NAME = DESCRIPTOR.services_by_name["AdminService"].full_name
 AdminServiceStub = stub_class(DESCRIPTOR, "AdminService")

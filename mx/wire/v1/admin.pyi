@@ -2,10 +2,10 @@
 
 import grpc
 import grpc.aio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, Protocol, overload, type_check_only
 from google.protobuf.descriptor import FileDescriptor
-from google.protobuf.internal.containers import RepeatedCompositeFieldContainer, ScalarMap
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer, RepeatedScalarFieldContainer, ScalarMap
 from google.protobuf.message import Message
 import mx.wire.v1.p2p
 
@@ -400,6 +400,300 @@ class ListTransfersResponse(Message):
     @property
     def reports(self) -> RepeatedCompositeFieldContainer[TransferReport]: ...
 
+class EntryKey(Message):
+    def __init__(
+        self,
+        *,
+        provider: str | None = ...,
+        name: str | None = ...,
+        commit: str | None = ...,
+        weights: bool | None = ...,
+    ) -> None: ...
+    provider: str
+    name: str
+    commit: str
+    weights: bool
+
+class EnsureModelRequest(Message):
+    def __init__(
+        self,
+        *,
+        provider: str | None = ...,
+        name: str | None = ...,
+        revision: str | None = ...,
+        ignore_weights: bool | None = ...,
+        force: bool | None = ...,
+    ) -> None: ...
+    provider: str
+    name: str
+    revision: str
+    ignore_weights: bool
+    force: bool
+    def HasField(self, field_name: Literal["revision"]) -> bool: ...
+
+class EnsureProgress(Message):
+    def __init__(
+        self,
+        *,
+        key: EntryKey | None = ...,
+        status: str | None = ...,
+        message: str | None = ...,
+        bytes_done: int | None = ...,
+        bytes_total: int | None = ...,
+        files_done: int | None = ...,
+        files_total: int | None = ...,
+        rate: float | None = ...,
+        eta_s: float | None = ...,
+        code: str | None = ...,
+    ) -> None: ...
+    @property
+    def key(self) -> EntryKey: ...
+    status: str
+    message: str
+    bytes_done: int
+    bytes_total: int
+    files_done: int
+    files_total: int
+    rate: float
+    eta_s: float
+    code: str
+    @overload
+    def HasField(self, field_name: Literal["key"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["rate"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["eta_s"]) -> bool: ...
+
+class ListModelsRequest(Message):
+    def __init__(
+        self,
+        *,
+        provider: str | None = ...,
+        name: str | None = ...,
+    ) -> None: ...
+    provider: str
+    name: str
+
+class ListModelsResponse(Message):
+    def __init__(
+        self,
+        *,
+        entries: Iterable[ModelEntry] | None = ...,
+        used_bytes: int | None = ...,
+        free_bytes: int | None = ...,
+        disk_bytes: int | None = ...,
+        max_size_bytes: int | None = ...,
+        now_ms: int | None = ...,
+    ) -> None: ...
+    @property
+    def entries(self) -> RepeatedCompositeFieldContainer[ModelEntry]: ...
+    used_bytes: int
+    free_bytes: int
+    disk_bytes: int
+    max_size_bytes: int
+    now_ms: int
+    def HasField(self, field_name: Literal["max_size_bytes"]) -> bool: ...
+
+class ModelEntry(Message):
+    def __init__(
+        self,
+        *,
+        key: EntryKey | None = ...,
+        status: str | None = ...,
+        created_at_ms: int | None = ...,
+        last_used_at_ms: int | None = ...,
+        message: str | None = ...,
+        bytes_total: int | None = ...,
+        bytes_done: int | None = ...,
+        files: int | None = ...,
+        disk_bytes: int | None = ...,
+        own_bytes: int | None = ...,
+        owner: str | None = ...,
+        pin: Pin | None = ...,
+        readers: Iterable[str] | None = ...,
+        requested_revision: str | None = ...,
+        retry_at_ms: int | None = ...,
+    ) -> None: ...
+    @property
+    def key(self) -> EntryKey: ...
+    status: str
+    created_at_ms: int
+    last_used_at_ms: int
+    message: str
+    bytes_total: int
+    bytes_done: int
+    files: int
+    disk_bytes: int
+    own_bytes: int
+    owner: str
+    @property
+    def pin(self) -> Pin: ...
+    @property
+    def readers(self) -> RepeatedScalarFieldContainer[str]: ...
+    requested_revision: str
+    retry_at_ms: int
+    @overload
+    def HasField(self, field_name: Literal["key"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["pin"]) -> bool: ...
+
+class Pin(Message):
+    def __init__(
+        self,
+        *,
+        until_ms: int | None = ...,
+        reason: str | None = ...,
+    ) -> None: ...
+    until_ms: int
+    reason: str
+    def HasField(self, field_name: Literal["until_ms"]) -> bool: ...
+
+class RemoveModelRequest(Message):
+    def __init__(
+        self,
+        *,
+        provider: str | None = ...,
+        name: str | None = ...,
+        commit: str | None = ...,
+        force: bool | None = ...,
+    ) -> None: ...
+    provider: str
+    name: str
+    commit: str
+    force: bool
+    def HasField(self, field_name: Literal["commit"]) -> bool: ...
+
+class RemoveModelResponse(Message):
+    def __init__(
+        self,
+        *,
+        removed: Iterable[EntryKey] | None = ...,
+        bytes_freed: int | None = ...,
+    ) -> None: ...
+    @property
+    def removed(self) -> RepeatedCompositeFieldContainer[EntryKey]: ...
+    bytes_freed: int
+
+class PinModelRequest(Message):
+    def __init__(
+        self,
+        *,
+        key: EntryKey | None = ...,
+        pin: Pin | None = ...,
+    ) -> None: ...
+    @property
+    def key(self) -> EntryKey: ...
+    @property
+    def pin(self) -> Pin: ...
+    @overload
+    def HasField(self, field_name: Literal["key"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["pin"]) -> bool: ...
+
+class PinModelResponse(Message):
+    def __init__(self) -> None: ...
+
+class PlanEvictionRequest(Message):
+    def __init__(
+        self,
+        *,
+        to_bytes: int | None = ...,
+        unused_for_s: float | None = ...,
+        keys: EntryKeys | None = ...,
+    ) -> None: ...
+    to_bytes: int
+    unused_for_s: float
+    @property
+    def keys(self) -> EntryKeys: ...
+    @overload
+    def HasField(self, field_name: Literal["to_bytes"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["unused_for_s"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["keys"]) -> bool: ...
+
+class EntryKeys(Message):
+    def __init__(
+        self,
+        *,
+        keys: Iterable[EntryKey] | None = ...,
+    ) -> None: ...
+    @property
+    def keys(self) -> RepeatedCompositeFieldContainer[EntryKey]: ...
+
+class EvictionPlan(Message):
+    def __init__(
+        self,
+        *,
+        victims: Iterable[Judged] | None = ...,
+        survivors: Iterable[Judged] | None = ...,
+        bytes_freed: int | None = ...,
+        target_bytes: int | None = ...,
+        met: bool | None = ...,
+    ) -> None: ...
+    @property
+    def victims(self) -> RepeatedCompositeFieldContainer[Judged]: ...
+    @property
+    def survivors(self) -> RepeatedCompositeFieldContainer[Judged]: ...
+    bytes_freed: int
+    target_bytes: int
+    met: bool
+
+class Judged(Message):
+    def __init__(
+        self,
+        *,
+        key: EntryKey | None = ...,
+        bytes: int | None = ...,
+        reason: str | None = ...,
+    ) -> None: ...
+    @property
+    def key(self) -> EntryKey: ...
+    bytes: int
+    reason: str
+    def HasField(self, field_name: Literal["key"]) -> bool: ...
+
+class PlanEvictionResponse(Message):
+    def __init__(
+        self,
+        *,
+        plan: EvictionPlan | None = ...,
+    ) -> None: ...
+    @property
+    def plan(self) -> EvictionPlan: ...
+    def HasField(self, field_name: Literal["plan"]) -> bool: ...
+
+class RunEvictionRequest(Message):
+    def __init__(
+        self,
+        *,
+        plan: EvictionPlan | None = ...,
+    ) -> None: ...
+    @property
+    def plan(self) -> EvictionPlan: ...
+    def HasField(self, field_name: Literal["plan"]) -> bool: ...
+
+class RunEvictionResponse(Message):
+    def __init__(
+        self,
+        *,
+        run_id: str | None = ...,
+        plan: EvictionPlan | None = ...,
+        bytes_freed: int | None = ...,
+        started_at_ms: int | None = ...,
+        finished_at_ms: int | None = ...,
+        stayed: Iterable[Judged] | None = ...,
+    ) -> None: ...
+    run_id: str
+    @property
+    def plan(self) -> EvictionPlan: ...
+    bytes_freed: int
+    started_at_ms: int
+    finished_at_ms: int
+    @property
+    def stayed(self) -> RepeatedCompositeFieldContainer[Judged]: ...
+    def HasField(self, field_name: Literal["plan"]) -> bool: ...
+
 AdminService_NAME: Final[str]
 
 class AdminServiceStub:
@@ -412,6 +706,12 @@ class AdminServiceStub:
     WithdrawSource: grpc.UnaryUnaryMultiCallable[WithdrawSourceRequest, WithdrawSourceResponse]
     ReportTransfer: grpc.UnaryUnaryMultiCallable[ReportTransferRequest, ReportTransferResponse]
     ListTransfers: grpc.UnaryUnaryMultiCallable[ListTransfersRequest, ListTransfersResponse]
+    EnsureModel: grpc.UnaryStreamMultiCallable[EnsureModelRequest, EnsureProgress]
+    ListModels: grpc.UnaryUnaryMultiCallable[ListModelsRequest, ListModelsResponse]
+    RemoveModel: grpc.UnaryUnaryMultiCallable[RemoveModelRequest, RemoveModelResponse]
+    PinModel: grpc.UnaryUnaryMultiCallable[PinModelRequest, PinModelResponse]
+    PlanEviction: grpc.UnaryUnaryMultiCallable[PlanEvictionRequest, PlanEvictionResponse]
+    RunEviction: grpc.UnaryUnaryMultiCallable[RunEvictionRequest, RunEvictionResponse]
 
 class AdminServiceAsyncStub:
     def __init__(self, channel: grpc.aio.Channel) -> None: ...
@@ -423,6 +723,12 @@ class AdminServiceAsyncStub:
     WithdrawSource: grpc.aio.UnaryUnaryMultiCallable[WithdrawSourceRequest, WithdrawSourceResponse]
     ReportTransfer: grpc.aio.UnaryUnaryMultiCallable[ReportTransferRequest, ReportTransferResponse]
     ListTransfers: grpc.aio.UnaryUnaryMultiCallable[ListTransfersRequest, ListTransfersResponse]
+    EnsureModel: grpc.aio.UnaryStreamMultiCallable[EnsureModelRequest, EnsureProgress]
+    ListModels: grpc.aio.UnaryUnaryMultiCallable[ListModelsRequest, ListModelsResponse]
+    RemoveModel: grpc.aio.UnaryUnaryMultiCallable[RemoveModelRequest, RemoveModelResponse]
+    PinModel: grpc.aio.UnaryUnaryMultiCallable[PinModelRequest, PinModelResponse]
+    PlanEviction: grpc.aio.UnaryUnaryMultiCallable[PlanEvictionRequest, PlanEvictionResponse]
+    RunEviction: grpc.aio.UnaryUnaryMultiCallable[RunEvictionRequest, RunEvictionResponse]
 
 @type_check_only
 class AdminServiceServicer(Protocol):
@@ -434,6 +740,12 @@ class AdminServiceServicer(Protocol):
     def WithdrawSource(self, request: WithdrawSourceRequest, context: grpc.ServicerContext, /) -> WithdrawSourceResponse: ...
     def ReportTransfer(self, request: ReportTransferRequest, context: grpc.ServicerContext, /) -> ReportTransferResponse: ...
     def ListTransfers(self, request: ListTransfersRequest, context: grpc.ServicerContext, /) -> ListTransfersResponse: ...
+    def EnsureModel(self, request: EnsureModelRequest, context: grpc.ServicerContext, /) -> Iterator[EnsureProgress]: ...
+    def ListModels(self, request: ListModelsRequest, context: grpc.ServicerContext, /) -> ListModelsResponse: ...
+    def RemoveModel(self, request: RemoveModelRequest, context: grpc.ServicerContext, /) -> RemoveModelResponse: ...
+    def PinModel(self, request: PinModelRequest, context: grpc.ServicerContext, /) -> PinModelResponse: ...
+    def PlanEviction(self, request: PlanEvictionRequest, context: grpc.ServicerContext, /) -> PlanEvictionResponse: ...
+    def RunEviction(self, request: RunEvictionRequest, context: grpc.ServicerContext, /) -> RunEvictionResponse: ...
 
 @type_check_only
 class AdminServiceAsyncServicer(Protocol):
@@ -445,6 +757,12 @@ class AdminServiceAsyncServicer(Protocol):
     async def WithdrawSource(self, request: WithdrawSourceRequest, context: grpc.aio.ServicerContext[WithdrawSourceRequest, WithdrawSourceResponse], /) -> WithdrawSourceResponse: ...
     async def ReportTransfer(self, request: ReportTransferRequest, context: grpc.aio.ServicerContext[ReportTransferRequest, ReportTransferResponse], /) -> ReportTransferResponse: ...
     async def ListTransfers(self, request: ListTransfersRequest, context: grpc.aio.ServicerContext[ListTransfersRequest, ListTransfersResponse], /) -> ListTransfersResponse: ...
+    def EnsureModel(self, request: EnsureModelRequest, context: grpc.aio.ServicerContext[EnsureModelRequest, EnsureProgress], /) -> AsyncIterator[EnsureProgress]: ...
+    async def ListModels(self, request: ListModelsRequest, context: grpc.aio.ServicerContext[ListModelsRequest, ListModelsResponse], /) -> ListModelsResponse: ...
+    async def RemoveModel(self, request: RemoveModelRequest, context: grpc.aio.ServicerContext[RemoveModelRequest, RemoveModelResponse], /) -> RemoveModelResponse: ...
+    async def PinModel(self, request: PinModelRequest, context: grpc.aio.ServicerContext[PinModelRequest, PinModelResponse], /) -> PinModelResponse: ...
+    async def PlanEviction(self, request: PlanEvictionRequest, context: grpc.aio.ServicerContext[PlanEvictionRequest, PlanEvictionResponse], /) -> PlanEvictionResponse: ...
+    async def RunEviction(self, request: RunEvictionRequest, context: grpc.aio.ServicerContext[RunEvictionRequest, RunEvictionResponse], /) -> RunEvictionResponse: ...
 
 def AdminService_handler(
     implementation: AdminServiceServicer | AdminServiceAsyncServicer,

@@ -1,0 +1,104 @@
+"""What lies in the cache: complete entries, their files, and what they cost as the disk counts it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from mx.core.model import EntryKey, ListedFile
+
+
+@dataclass(frozen=True, slots=True)
+class CachedFile:
+    """A file of a complete entry. ``digest`` is ``algorithm:hex`` as recorded on ingest, always a
+    cryptographic one (sha256 or git-sha1); ``xxh3`` is the fast one, 128 bits in hex."""
+
+    path: str
+    size_bytes: int
+    digest: str = ""
+    xxh3: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CachedEntry:
+    """A complete entry: ``files`` sorted by path, below ``root``."""
+
+    key: EntryKey
+    root: Path
+    files: tuple[CachedFile, ...]
+    completed_at_ms: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class MissingFile:
+    """A file that has to come; ``offset`` verified bytes of it are there."""
+
+    file: ListedFile
+    offset: int = 0
+
+    @property
+    def missing_bytes(self) -> int:
+        return max(0, self.file.size_bytes - self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class EntryUsage:
+    """What one entry occupies. ``own_bytes`` goes with it; ``shared`` names each block that other
+    entries use too (a blob, by a name that is the same for all of them) and its bytes."""
+
+    own_bytes: int = 0
+    shared: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def total_bytes(self) -> int:
+        return self.own_bytes + sum(size for _, size in self.shared)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUsage:
+    """The cache and its disk at one moment.
+
+    ``used_bytes`` counts everything below the root once, unfinished downloads included;
+    ``free_bytes`` is what the file system still gives to us, ``disk_bytes`` its size.
+    """
+
+    used_bytes: int
+    free_bytes: int
+    disk_bytes: int
+    entries: Mapping[EntryKey, EntryUsage] = field(default_factory=dict)
+
+
+class FaultKind(StrEnum):
+    MISSING = "missing"
+    SIZE = "size"
+    DIGEST = "digest"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class FileFault:
+    """A file that is not what the completion record says; ``detail`` says in which way."""
+
+    path: str
+    kind: FaultKind
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """Digests of an entry, computed anew. ``faults`` are the files to be fetched again."""
+
+    key: EntryKey
+    files: int
+    bytes_read: int
+    faults: tuple[FileFault, ...] = ()
+
+    @property
+    def sound(self) -> bool:
+        return not self.faults

@@ -1,0 +1,125 @@
+"""Removing entries: files first, record last, under a claim; and records for entries that have none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mx.core.cached import CachedEntry
+from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, ProviderName
+from mx.core.transitions import is_claimed, is_pinned, live_leases
+from mx.errors import ConflictError, MxError, NotFoundError
+from mx.ports import Clock, EntryCache, ModelStore
+from mx.services.threads import in_thread
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteReport:
+    """What a delete took away. ``bytes_freed`` as the disk counts them; 0 when files stay."""
+
+    records: tuple[EntryKey, ...]
+    bytes_freed: int = 0
+
+
+async def remove_entry(
+    store: ModelStore, cache: EntryCache, clock: Clock, key: EntryKey, claim: Claim
+) -> int:
+    """Files first, record last, under a claim of ``mark_evicting``; the bytes that the disk gained.
+
+    When the files can't be removed the error leaves and the record says what is true: the entry is
+    whole and stays, or it is not and the next pass goes on.
+    """
+    try:
+        gained = await in_thread(cache.remove, key)
+    except MxError:
+        entry = await in_thread(cache.entry, key)
+        if entry is not None:
+            record = await store.get(key)
+            await store.finish(
+                key,
+                claim,
+                status=EntryStatus.DOWNLOADED,
+                message="",
+                bytes_on_disk=record.bytes_on_disk if record else 0,
+                files=len(entry.files),
+                retry_at_ms=0,
+                now_ms=clock.now_ms(),
+            )
+        raise
+    await store.delete(key, token=claim.token)
+    return gained
+
+
+async def delete_model(
+    store: ModelStore,
+    cache: EntryCache,
+    clock: Clock,
+    provider: ProviderName,
+    name: str,
+    *,
+    commit: str | None,
+    force: bool,
+    owner: str,
+) -> DeleteReport:
+    """Remove files and records of a model, or of one revision.
+
+    ConflictError, nothing removed, when an entry is pinned (unless ``force``), read or worked on;
+    NotFoundError when there is none.
+    """
+    await _adopt_entries(store, cache, clock, provider, name)
+    records = [
+        record
+        for record in await store.list_models(provider=provider, name=name)
+        if commit in (None, record.key.commit)
+    ]
+    if not records:
+        raise NotFoundError(f"{name} is not in the cache", remedy="mx cache list shows what is")
+    for record in records:
+        _require_free(record, force=force, now_ms=clock.now_ms())
+    gone: list[EntryKey] = []
+    freed_bytes = 0
+    for record in records:
+        if force and record.pin is not None:
+            await store.pin(record.key, None)
+        claim = await store.mark_evicting(record.key, observed=record, now_ms=clock.now_ms(), owner=owner)
+        if claim is None:
+            raise ConflictError(f"{record.key} was used meanwhile; it stays", remedy="try again")
+        freed_bytes += await remove_entry(store, cache, clock, record.key, claim)
+        gone.append(record.key)
+    return DeleteReport(tuple(gone), freed_bytes)
+
+
+def adopted(entry: CachedEntry, *, now_ms: int) -> ModelRecord:
+    """The record of an entry that has none.
+
+    Its last use is not known, so it counts as used now: records that were lost must not make a
+    cache look unused.
+    """
+    return ModelRecord(
+        entry.key,
+        EntryStatus.DOWNLOADED,
+        created_at_ms=entry.completed_at_ms or now_ms,
+        last_used_at_ms=now_ms,
+        bytes_total=entry.total_bytes,
+        bytes_done=entry.total_bytes,
+        files=len(entry.files),
+        bytes_on_disk=entry.total_bytes,
+    )
+
+
+async def _adopt_entries(
+    store: ModelStore, cache: EntryCache, clock: Clock, provider: ProviderName, name: str
+) -> None:
+    """Records for this model's entries that have none, so that nothing of it stays behind."""
+    for entry in await in_thread(cache.scan):
+        mine = (entry.key.provider, entry.key.name) == (provider, name)
+        if mine and await store.get(entry.key) is None:
+            await store.put(adopted(entry, now_ms=clock.now_ms()))
+
+
+def _require_free(record: ModelRecord, *, force: bool, now_ms: int) -> None:
+    if is_claimed(record, now_ms=now_ms) and record.claim is not None:
+        raise ConflictError(f"{record.key} is being worked on by {record.claim.owner}", remedy="wait for it")
+    if leases := live_leases(record.leases, now_ms=now_ms):
+        raise ConflictError(f"{record.key} is being read by {leases[0].holder}", remedy="wait for it")
+    if is_pinned(record, now_ms=now_ms) and not force:
+        raise ConflictError(f"{record.key} is pinned", remedy="mx cache unpin it first")
