@@ -26,8 +26,9 @@ from mx.errors import (
 )
 from mx.transfer.digests import Digester, DigestTable
 
-# Lease of an mx reader: short, because it renews while it reads.
-READER_LEASE_S = 60
+# Lease of an mx reader, which renews it. Long enough for one that finds its sources and then builds
+# its model with all cores busy: its threads may not run for a minute.
+READER_LEASE_S = 600
 # Tables kept for targets that ask for another cut; each costs 8 bytes a segment.
 MAX_TABLES = 4
 
