@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 import weakref
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from mx.core.tensors import layout_digest
 from mx.core.transfer import Strategy, TransferReport, TransferState
 from mx.engines import host_state
 from mx.engines.chain import ChainResult, LoadStep, explain, run_chain, summary
+from mx.engines.cores import beside_the_engine
 from mx.engines.death_watch import start_death_watch
 from mx.engines.discovery import connect
 from mx.engines.sight import Sight, check_nothing_hidden, look
@@ -88,7 +90,8 @@ class LoadJob:
         self._started_at_ms = time.time_ns() // 1_000_000
 
     def run(self) -> torch.nn.Module:
-        self._open_engine()
+        with self._aside():
+            self._open_engine()
         try:
             with internals.default_dtype(self._model_config):
                 result = run_chain(
@@ -205,7 +208,8 @@ class LoadJob:
     def _pull_into(self, model: torch.nn.Module, tensors: tuple[NamedTensor, ...]) -> Outcome:
         assert self._engine is not None
         state = self._state_tensor(tensors, torch.zeros(host_state.CAPACITY_BYTES, dtype=torch.uint8))
-        outcome = self._engine.pull(_local((*tensors, state)))
+        with self._aside():
+            outcome = self._engine.pull(_local((*tensors, state)))
         if isinstance(outcome, Loaded):
             try:
                 host_state.apply(model, host_state.unpack(bytes(state.tensor.cpu().numpy())))
@@ -323,7 +327,8 @@ class LoadJob:
             self._close()
             return
         try:
-            self._engine.publish(_local(offered))
+            with self._aside():
+                self._engine.publish(_local(offered))
         except MxError as error:  # the engine has its weights: serving them to others is a favour
             log.warning("this worker does not serve its weights to peers: %s", error)
             self._close()
@@ -349,6 +354,10 @@ class LoadJob:
         )
 
     # --- shared -----------------------------------------------------------------------------
+
+    def _aside(self) -> AbstractContextManager[None]:
+        """Around what starts threads. Beside a device the engine's own choice of cores is right."""
+        return beside_the_engine() if self._device.type == "cpu" else nullcontext()
 
     def _list(self, model: torch.nn.Module) -> tuple[NamedTensor, ...]:
         tensors = list_tensors(model, device_type=self._device.type)
