@@ -11,7 +11,7 @@ import email.utils
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -64,6 +64,10 @@ class Asked:
     headers: Mapping[str, str]
 
 
+# Where a file lies may have to be asked for anew before each attempt: signed addresses expire.
+Ask = Callable[[], Awaitable[Asked]]
+
+
 @dataclass(frozen=True, slots=True)
 class JsonPage:
     """An answer, and where it goes on."""
@@ -73,13 +77,14 @@ class JsonPage:
 
 
 class HttpReads:
-    """A client for one provider. ``refusal`` words its answers of 400 and above that are final;
-    ``etag`` picks the validator of the content from the answers on the way to it."""
+    """A client for one provider. ``refusal`` words its answers of 400 and above that are final (or says
+    that another attempt may help); ``etag`` picks the validator of the content from the answers on the
+    way to it."""
 
     def __init__(
         self,
         *,
-        refusal: Callable[[httpx2.Response, str], MxError],
+        refusal: Callable[[httpx2.Response, str], MxError | TransientError],
         etag: Callable[[Sequence[httpx2.Response]], str],
         rules: HttpRules | None = None,
     ) -> None:
@@ -129,17 +134,19 @@ class HttpReads:
             ) from None
         return JsonPage(content, str(base.join(following)) if following else None)
 
-    async def fill(self, landing: Landing, asked: Asked) -> None:
+    async def fill(self, landing: Landing, asked: Asked | Ask) -> None:
         """Bring what a file misses. PreconditionError, and nothing is kept, when it changed meanwhile.
 
-        An attempt goes on where the last one was cut; attempts count only while nothing comes.
+        An attempt goes on where the last one was cut; attempts count only while nothing comes. Where
+        ``asked`` is a call, it answers before each attempt.
         """
         attempts = Attempts(self._rules.downloads)
         seen = _Seen(landing.file.etag)
         while landing.missing_bytes:
             begin = landing.offset
             try:
-                await self._fill_once(landing, asked, seen)
+                where = asked if isinstance(asked, Asked) else await asked()
+                await self._fill_once(landing, where, seen)
             except TransientError as failure:
                 if landing.offset - begin >= _PROGRESS_BYTES:
                     attempts.progressed()
@@ -210,7 +217,7 @@ class HttpReads:
                 UnavailableError(
                     f"{what}: {host} answered {status} {last.reason_phrase}".rstrip(), remedy=remedy
                 ),
-                after_s=_asked_pause_s(last.headers),
+                after_s=asked_pause_s(last.headers),
             )
         if status in _CHANGED:
             raise PreconditionError(f"{what}: the file changed at the provider ({host} answered {status})")
@@ -272,7 +279,7 @@ def _extent(answer: httpx2.Response, *, begin: int, end: int, size: int, what: s
     return 0, end
 
 
-def _asked_pause_s(headers: httpx2.Headers) -> float | None:
+def asked_pause_s(headers: Mapping[str, str]) -> float | None:
     """Seconds that the other side asks to wait: ``Retry-After`` in both forms, or ``RateLimit``."""
     limit = re.search(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,9})", headers.get("ratelimit", ""))
     asked = headers.get("retry-after", "").strip()

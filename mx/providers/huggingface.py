@@ -41,6 +41,7 @@ from mx.errors import (
 from mx.ports import Progress
 from mx.providers.http import Asked, HttpReads, HttpRules
 from mx.providers.landing import open_landing
+from mx.providers.listed import gather, require_tree
 
 Token = Callable[[], str | None]
 
@@ -101,15 +102,13 @@ class HuggingFaceProvider:
         files: dict[str, ListedFile] = {}
         for _ in range(_PAGES):
             page = await self._reads.get_json(asked)
-            for file in _files(page.content, str(key)):
-                if files.setdefault(file.path, file) != file:
-                    raise IntegrityError(f"{key}: {file.path} is listed twice, with different content")
+            gather(_files(page.content, str(key)), into=files, what=str(key))
             if page.next_url is None:
                 break
             asked = self._asked(page.next_url, what=str(key))
         else:
             raise IntegrityError(f"{key}: the listing did not end after {_PAGES} pages")
-        _require_tree(files, str(key))
+        require_tree(files, str(key))
         kept = [file for path, file in sorted(files.items()) if is_kept_file(path, weights=key.weights)]
         return Listing(key, tuple(kept))
 
@@ -257,11 +256,3 @@ def _file(item: object) -> ListedFile:
     if not isinstance(oid, str) or not pattern.fullmatch(oid) or type(size) is not int or size < 0:
         raise ValueError(f"digest of {path[:80]!r}")
     return ListedFile(safe_relative_path(path), size, digest=digest, etag=oid)
-
-
-def _require_tree(files: dict[str, ListedFile], what: str) -> None:
-    """No path is both a file and a folder; a disk could not hold that."""
-    for path in files:
-        for index, char in enumerate(path):
-            if char == "/" and path[:index] in files:
-                raise IntegrityError(f"{what}: {path[:index]} is listed as a file and as a folder")
