@@ -78,6 +78,21 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class SecureEndpoint:
+    """The URL of a server that gets secrets: https whatever scheme was given, as NGC's own tools have it."""
+
+    allowed: str = "https://host[:port]"
+
+    def parse(self, raw: object, place: Place) -> str:
+        text = as_text(raw)
+        endpoint = Endpoint().parse(text if "://" in text else f"https://{text}", place)
+        return "https://" + endpoint.partition("://")[2]
+
+    def render(self, value: object) -> object:
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
     """``host:port`` for gRPC; ``http://`` in front is dropped, ``https://`` kept (TLS)."""
 

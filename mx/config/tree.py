@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mx.config.addresses import Address, Endpoint, Host, RedisUrl, UrlText
+from mx.config.addresses import Address, Endpoint, Host, RedisUrl, SecureEndpoint, UrlText
 from mx.config.kinds import (
     Choice,
     Duration,
@@ -357,8 +357,11 @@ class NgcSettings:
     api_key: str | None = option(
         Maybe(Text(), ()), env=("NGC_API_KEY",), fallback_env=("NGC_CLI_API_KEY",), secret=True, env_only=True
     )
-    api_endpoint: str = option(Endpoint(), env=("NGC_API_ENDPOINT",))
-    auth_endpoint: str = option(Endpoint(), env=("NGC_AUTH_ENDPOINT",))
+    # The second names are those of NGC's own SDK.
+    api_endpoint: str = option(SecureEndpoint(), env=("NGC_API_ENDPOINT",), fallback_env=("NGC_CLI_API_URL",))
+    auth_endpoint: str = option(
+        SecureEndpoint(), env=("NGC_AUTH_ENDPOINT",), fallback_env=("NGC_CLI_AUTH_URL",)
+    )
     cli_home: Path | None = option(Maybe(PathText(), ()), env=("NGC_CLI_HOME",))
 
 

@@ -63,9 +63,27 @@ def open_providers(settings: Settings) -> ProviderRegistry:
             verify=False,  # the cache hashes every byte on ingest: once is enough
         )
 
+    def ngc() -> Provider:
+        from mx.providers.ngc import NgcProvider
+        from mx.providers.ngc_key import read_key
+
+        catalogue = settings.providers.ngc
+        return NgcProvider(
+            key=read_key(catalogue.api_key, settings.ngc_config_path()),
+            api_endpoint=catalogue.api_endpoint,
+            auth_endpoint=catalogue.auth_endpoint,
+            verify=False,
+        )
+
     def local() -> Provider:
         from mx.providers.local import LocalProvider
 
         return LocalProvider(roots=settings.providers.local.roots)
 
-    return ProviderRegistry({ProviderName.HUGGING_FACE: hugging_face, ProviderName.LOCAL: local})
+    return ProviderRegistry(
+        {
+            ProviderName.HUGGING_FACE: hugging_face,
+            ProviderName.NGC: ngc,
+            ProviderName.LOCAL: local,
+        }
+    )

@@ -251,9 +251,12 @@ class ModelsService:
     # Parts
 
     async def _key(self, ref: ModelRef, *, weights: bool) -> EntryKey:
-        """The entry that is meant. A full commit that is here needs no provider."""
-        if ref.revision is not None and is_commit(ref.revision):
-            known = EntryKey(ref.provider, ref.name, ref.revision, weights)
+        """The entry that is meant. A full commit or a version of NGC that is here needs no provider."""
+        pinned = ref.revision if ref.revision is not None and is_commit(ref.revision) else None
+        if ref.provider is ProviderName.NGC:
+            pinned = ""  # the version is part of the name
+        if pinned is not None:
+            known = EntryKey(ref.provider, ref.name, pinned, weights)
             if await self._whole(known) is not None:
                 return known
         return EntryKey(ref.provider, ref.name, await self.resolve(ref), weights)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mx.config import Origin, ServiceAccount, load_settings
-from mx.config.addresses import Address, Endpoint, Host, RedisUrl
+from mx.config.addresses import Address, Endpoint, Host, RedisUrl, SecureEndpoint
 from mx.config.defaults import read_defaults
 from mx.config.docs import render
 from mx.config.kinds import (
@@ -335,6 +335,8 @@ def _samples(kind: Kind) -> tuple[object, object, object]:
             return "/a", "/b", Path("/c")
         case Endpoint() | Address():
             return "a.example:1", "b.example:2", "c.example:3"
+        case SecureEndpoint():
+            return "a.example:1", "http://b.example:2", "https://c.example:3"
         case RedisUrl():
             return "redis://a", "redis://b", "redis://c"
         case Host():

@@ -612,6 +612,17 @@ async def test_a_full_commit_that_is_here_asks_nobody(world: World) -> None:
     assert world.provider.calls == []
 
 
+async def test_a_version_of_ngc_that_is_here_asks_nobody(world: World) -> None:
+    world.provider = ScriptedProvider(FILES, piece_bytes=PIECE, name=ProviderName.NGC, commit="")
+    service = await world.start()
+    version = ModelRef(ProviderName.NGC, "acme/tiny:1.0")
+    assert (await outcome(service, version)).key.name == "acme/models/tiny/1.0"
+    world.provider.calls.clear()
+    world.provider.resolve_error = UnavailableError("no network")
+    assert (await outcome(service, version)).status is DOWNLOADED
+    assert world.provider.calls == []
+
+
 async def test_without_the_provider_the_last_known_commit_is_used(world: World) -> None:
     service = await world.start()
     world.provider.resolve_error = UnavailableError("no network")
