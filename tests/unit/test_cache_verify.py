@@ -109,6 +109,15 @@ def test_condemned_entry_that_nobody_repairs_can_be_removed_or_cleaned(cache: Di
         assert list(cache.root.iterdir()) == []
 
 
+def test_what_is_left_of_a_condemned_entry_is_counted_as_its_own(cache: DiskCache) -> None:
+    entry = hub_model().download(cache)
+    cache.condemn(entry.key, [entry.files[0].path])
+    left_bytes = cache.usage().entries[entry.key].total_bytes
+    assert left_bytes > 0
+    assert cache.remove(entry.key) == left_bytes
+    assert cache.usage().entries == {}
+
+
 def test_condemning_nothing_or_nonsense(cache: DiskCache) -> None:
     model = hub_model()
     model.download(cache)
