@@ -428,7 +428,10 @@ class EntryCache(Protocol):
         ...
 
     def verify(self, key: EntryKey, *, progress: Callable[[int], None] | None = None) -> VerifyReport:
-        """Compute every digest anew; NotFoundError when the entry isn't complete. Changes nothing."""
+        """Compute every digest anew; NotFoundError for an entry that is not ``recorded``. Changes nothing.
+
+        What ``progress`` raises ends it.
+        """
         ...
 
     def condemn(self, key: EntryKey, paths: Collection[str]) -> tuple[EntryKey, ...]:
@@ -451,6 +454,10 @@ class EntryCache(Protocol):
 
     def scan(self) -> tuple[CachedEntry, ...]:
         """Every complete entry, in no order."""
+        ...
+
+    def recorded(self) -> tuple[EntryKey, ...]:
+        """Every entry that was complete and that nobody removed, whatever became of its files."""
         ...
 
     def usage(self) -> CacheUsage:

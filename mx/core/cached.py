@@ -78,6 +78,7 @@ class CacheUsage:
 
 class FaultKind(StrEnum):
     MISSING = "missing"
+    LINK = "link"  # the bytes are there, the name that leads to them is not
     SIZE = "size"
     DIGEST = "digest"
     UNREADABLE = "unreadable"
@@ -94,12 +95,14 @@ class FileFault:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """Digests of an entry, computed anew. ``faults`` are the files to be fetched again."""
+    """Digests of an entry, computed anew. ``faults`` are the files to be fetched again, ``extras`` lie
+    beside them and nobody recorded them."""
 
     key: EntryKey
     files: int
     bytes_read: int
     faults: tuple[FileFault, ...] = ()
+    extras: tuple[str, ...] = ()
 
     @property
     def sound(self) -> bool:

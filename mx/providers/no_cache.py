@@ -44,6 +44,9 @@ class NoCache:
     def scan(self) -> tuple[CachedEntry, ...]:
         self._refuse()
 
+    def recorded(self) -> tuple[EntryKey, ...]:
+        self._refuse()
+
     def usage(self) -> CacheUsage:
         self._refuse()
 

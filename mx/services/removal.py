@@ -12,6 +12,9 @@ from mx.ports import Clock, EntryCache, ModelStore
 from mx.services.threads import in_thread
 
 
+SOME_LEFT = "some of its files are gone or wrong; a download or mx cache verify --repair mends it"
+
+
 @dataclass(frozen=True, slots=True)
 class DeleteReport:
     """What a delete took away. ``bytes_freed`` as the disk counts them; 0 when files stay."""
@@ -106,14 +109,37 @@ def adopted(entry: CachedEntry, *, now_ms: int) -> ModelRecord:
     )
 
 
+def damaged(record: ModelRecord, message: str) -> ModelRecord:
+    """The record of an entry that can't be served as it is; whoever asks may download it at once."""
+    return ModelRecord(
+        record.key,
+        EntryStatus.ERROR,
+        record.created_at_ms,
+        record.last_used_at_ms,
+        message=message,
+        requested_revision=record.requested_revision,
+    )
+
+
 async def _adopt_entries(
     store: ModelStore, cache: EntryCache, clock: Clock, provider: ProviderName, name: str
 ) -> None:
     """Records for this model's entries that have none, so that nothing of it stays behind."""
-    for entry in await in_thread(cache.scan):
-        mine = (entry.key.provider, entry.key.name) == (provider, name)
-        if mine and await store.get(entry.key) is None:
-            await store.put(adopted(entry, now_ms=clock.now_ms()))
+    for record in await strangers(store, cache, clock):
+        if (record.key.provider, record.key.name) == (provider, name):
+            await store.put(record)
+
+
+async def strangers(store: ModelStore, cache: EntryCache, clock: Clock) -> tuple[ModelRecord, ...]:
+    """A record for each entry on the disk that has none in the store; nothing is written."""
+    # Records first: an entry that is published in between is then seen on disk at least.
+    known = {record.key for record in await store.list_models()}
+    whole = {entry.key: entry for entry in await in_thread(cache.scan)}
+    found = [adopted(entry, now_ms=clock.now_ms()) for key, entry in whole.items() if key not in known]
+    for key in set(await in_thread(cache.recorded)) - whole.keys() - known:
+        now_ms = clock.now_ms()
+        found.append(damaged(ModelRecord(key, EntryStatus.ERROR, now_ms, now_ms), SOME_LEFT))
+    return tuple(found)
 
 
 def _require_free(record: ModelRecord, *, force: bool, now_ms: int) -> None:

@@ -81,6 +81,10 @@ class FolderCache:
         with self._lock:
             return tuple(entry for key in self.entries if (entry := self.entry(key)) is not None)
 
+    def recorded(self) -> tuple[EntryKey, ...]:
+        with self._lock:
+            return tuple(self.entries)
+
     def usage(self) -> CacheUsage:
         with self._lock:
             users = Counter(self._shared_name(e.key, f) for e in self.entries.values() for f in e.files)

@@ -21,7 +21,7 @@ from mx.providers.cache.refs import read_ref, write_refs
 from mx.providers.cache.remove import remove_entry
 from mx.providers.cache.stage import DiskStaging, begin
 from mx.providers.cache.tree import Folder, Folders, Site, Step, no_step
-from mx.providers.cache.usage import complete_records, measure
+from mx.providers.cache.usage import complete_records, measure, recorded_keys
 from mx.providers.cache.verify import condemn_files, verify_entry
 
 
@@ -113,6 +113,10 @@ class DiskCache:
     def scan(self) -> tuple[CachedEntry, ...]:
         with self._errors("reading the cache"), self._site.open() as root:
             return tuple(record.entry(self.root) for _, record in complete_records(root))
+
+    def recorded(self) -> tuple[EntryKey, ...]:
+        with self._errors("reading the cache"), self._site.open() as root:
+            return tuple(recorded_keys(root))
 
     def usage(self) -> CacheUsage:
         with self._errors("measuring the cache"), self._site.open() as root:

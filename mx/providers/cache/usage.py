@@ -13,6 +13,7 @@ from mx.providers.cache.claimants import collect_links, model_folders, sound_rec
 from mx.providers.cache.entry import CompletionRecord, missing_files
 from mx.providers.cache.layout import (
     BOOKS,
+    COMPLETE,
     CONDEMNED,
     STAGE,
     folder_of,
@@ -33,6 +34,17 @@ def complete_records(root: Folder) -> Iterator[tuple[Folder, CompletionRecord]]:
             for record in sound_records(model, parts):
                 if not missing_files(model, record):
                     yield model, record
+
+
+def recorded_keys(root: Folder) -> Iterator[EntryKey]:
+    """Every entry with a completion record, in its place or condemned, whatever became of its files."""
+    for parts in model_folders(root):
+        model = root.find(*parts)
+        if model is None:
+            continue
+        with model:
+            for place in (COMPLETE, CONDEMNED):
+                yield from (record.key for record in sound_records(model, parts, place=place))
 
 
 def measure(root: Folder) -> CacheUsage:
@@ -62,10 +74,8 @@ def measure(root: Folder) -> CacheUsage:
 
 
 def _counted_records(model: Folder, parts: tuple[str, ...]) -> Iterator[CompletionRecord]:
-    """Complete entries, and those that wait for a file that was thrown away: the others cost disk."""
-    for record in sound_records(model, parts):
-        if not missing_files(model, record):
-            yield record
+    """Entries, and those that lost a file or wait for one: what is left of them costs disk too."""
+    yield from sound_records(model, parts)
     yield from sound_records(model, parts, place=CONDEMNED)
 
 
