@@ -408,6 +408,11 @@ class EntryCache(Protocol):
     refuses.
     """
 
+    @property
+    def root(self) -> Path:
+        """The directory, on the machine that has it."""
+        ...
+
     def entry(self, key: EntryKey) -> CachedEntry | None:
         """The complete entry; None when there is none or a file of it is gone."""
         ...

@@ -191,7 +191,7 @@ def _open_cache(root: Path, clock: Clock) -> EntryCache:
     except MxError as error:
         # Sources and transfers need no cache: a server for them alone must start all the same.
         log.error("no model cache", directory=str(root), error=str(error))
-        return NoCache(error)
+        return NoCache(root, error)
 
 
 async def _keep_cache(settings: Settings, models: ModelsService, eviction: EvictionService) -> None:

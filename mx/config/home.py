@@ -14,7 +14,9 @@ from mx.config.layers import HOME_FILE_KEYS, Finding, home_file_layer
 from mx.errors import SettingsError
 
 HOME_FILE = ".model-express/config.yaml"
-_HEAD = "# Of mx's command line, below the environment and below a settings file. `mx model init` writes it.\n"
+_HEAD = (
+    "# Of mx's command line, below the environment and below a settings file. `mx model init` writes it.\n"
+)
 
 
 def write_home_file(home: Path, members: Mapping[str, object]) -> Path:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mx.core.cached import CachedEntry
+from mx.core.eviction import EvictionPlan, plan_removal
 from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, ProviderName
 from mx.core.transitions import is_claimed, is_pinned, live_leases
 from mx.errors import ConflictError, MxError, NotFoundError
 from mx.ports import Clock, EntryCache, ModelStore
 from mx.services.threads import in_thread
-
 
 SOME_LEFT = "some of its files are gone or wrong; a download or mx cache verify --repair mends it"
 
@@ -75,7 +75,7 @@ async def delete_model(
         if commit in (None, record.key.commit)
     ]
     if not records:
-        raise NotFoundError(f"{name} is not in the cache", remedy="mx cache list shows what is")
+        raise _not_there(name, commit)
     for record in records:
         _require_free(record, force=force, now_ms=clock.now_ms())
     gone: list[EntryKey] = []
@@ -89,6 +89,38 @@ async def delete_model(
         freed_bytes += await remove_entry(store, cache, clock, record.key, claim)
         gone.append(record.key)
     return DeleteReport(tuple(gone), freed_bytes)
+
+
+async def plan_removals(
+    store: ModelStore,
+    cache: EntryCache,
+    clock: Clock,
+    *,
+    provider: ProviderName | None = None,
+    name: str | None = None,
+    commit: str | None = None,
+    force: bool = False,
+) -> EvictionPlan:
+    """What ``delete_model`` would take away of one model, or of all; changes nothing.
+
+    NotFoundError for a named model that is not there.
+    """
+    usage = await in_thread(cache.usage)
+    records = [
+        record
+        for record in (*await store.list_models(), *await strangers(store, cache, clock))
+        if provider in (None, record.key.provider)
+        and name in (None, record.key.name)
+        and commit in (None, record.key.commit)
+    ]
+    if name is not None and not records:
+        raise _not_there(name, commit)
+    return plan_removal(records, usage=usage, now_ms=clock.now_ms(), force=force)
+
+
+def _not_there(name: str, commit: str | None) -> NotFoundError:
+    what = f"{name}@{commit}" if commit else name
+    return NotFoundError(f"{what} is not in the cache", remedy="mx cache list shows what is")
 
 
 def adopted(entry: CachedEntry, *, now_ms: int) -> ModelRecord:

@@ -68,9 +68,7 @@ def test_lost_link_is_damage(cache: DiskCache) -> None:
 
 
 @both()
-def test_files_that_nobody_recorded_are_named_and_are_no_damage(
-    cache: DiskCache, model: SampleModel
-) -> None:
+def test_files_that_nobody_recorded_are_named_and_are_no_damage(cache: DiskCache, model: SampleModel) -> None:
     root = model.download(cache).root
     (root / "nested" / "README.md").write_text("of another tool")
     report = cache.verify(model.key)

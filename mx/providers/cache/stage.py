@@ -76,12 +76,14 @@ class DiskStaging:
             if not state.hashing.acquire(blocking=False):
                 return state.offset  # it is being accepted: that says more
             try:
-                return file.size_bytes if state.held is not None else self._save(state)
+                return self._save(state)
             finally:
                 state.hashing.release()
 
     def _save(self, state: _State) -> int:
         """Sync what is there of a part and note how far it is hashed."""
+        if state.held is not None:
+            return state.listed.size_bytes
         fd = self._open_part(state, os.O_RDWR | os.O_CREAT)
         try:
             found = os.fstat(fd)
