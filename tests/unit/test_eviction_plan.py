@@ -215,10 +215,10 @@ def test_ten_thousand_entries_in_a_fifth_of_a_second() -> None:
         unused_threshold_s=900 * 3600, max_models=4_000, max_size_bytes=5 << 30, min_free_space_bytes=1
     )
     best_s = 1e9
-    for _ in range(3):  # the best of three: what the plan costs, not what the machine was busy with
-        begin = time.perf_counter()
+    for _ in range(5):  # the best of five, in CPU time: what the plan costs, not what else the machine does
+        begin = time.process_time()
         found = plan(records, usage=usage, policy=policy, now_ms=NOW_MS)
-        best_s = min(best_s, time.perf_counter() - begin)
+        best_s = min(best_s, time.process_time() - begin)
     assert found.met
     assert len(found.victims) + len(found.survivors) == 10_000
     assert best_s < 0.2
