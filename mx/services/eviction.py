@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -180,26 +180,47 @@ class EvictionService:
         run = EvictionRun(uuid.uuid4().hex, self._clock.now_ms(), trigger, plan, 0, 0)
         failed: list[tuple[EntryKey, str]] = []
         freed_bytes = 0
-        for done, victim in enumerate(plan.victims, start=1):
-            record = await self._store.get(victim.key) if observed is None else observed.get(victim.key)
-            try:
-                reason, gained = await self._remove(victim.key, record)
-            except MxError as error:
-                reason, gained = str(error), 0
-            freed_bytes += gained
-            if reason:
-                failed.append((victim.key, reason))
-                log.warn("not evicted", model=str(victim.key), reason=reason)  # noqa: G010  # an EventLog
-            else:
-                log.info("evicted", model=str(victim.key), bytes=gained, reason=victim.reason)
-            told(EvictionStep(victim.key, gained, reason, done, len(plan.victims)))
-        run = replace(run, bytes_freed=freed_bytes, finished_at_ms=self._clock.now_ms(), failed=tuple(failed))
-        if plan.victims or not plan.met or trigger == "command":
-            await self._store.record_eviction(run)
-            log.info("eviction run", trigger=trigger, victims=len(plan.victims), bytes=freed_bytes)
+        left = list(plan.victims)
+        try:
+            while left:
+                victim = left[0]
+                record = await self._store.get(victim.key) if observed is None else observed.get(victim.key)
+                try:
+                    reason, gained = await self._remove(victim.key, record)
+                except MxError as error:
+                    reason, gained = str(error), 0
+                freed_bytes += gained
+                left.pop(0)
+                if reason:
+                    failed.append((victim.key, reason))
+                    log.warn("not evicted", model=str(victim.key), reason=reason)  # noqa: G010  # an EventLog
+                else:
+                    log.info("evicted", model=str(victim.key), bytes=gained, reason=victim.reason)
+                done = len(plan.victims) - len(left)
+                told(EvictionStep(victim.key, gained, reason, done, len(plan.victims)))
+        except asyncio.CancelledError:
+            stayed = ((victim.key, "the run was stopped before its turn") for victim in left)
+            run = self._ended(run, freed_bytes, (*failed, *stayed))
+            await asyncio.wait([asyncio.ensure_future(self._keep(run))])
+            raise
+        run = self._ended(run, freed_bytes, failed)
+        await self._keep(run)
         if not plan.met:
             log.warn("the cache stays above its limits", target_bytes=plan.target_bytes)  # noqa: G010  # an EventLog
         return run
+
+    def _ended(
+        self, run: EvictionRun, freed_bytes: int, failed: Iterable[tuple[EntryKey, str]]
+    ) -> EvictionRun:
+        now_ms = self._clock.now_ms()
+        return replace(run, bytes_freed=freed_bytes, finished_at_ms=now_ms, failed=tuple(failed))
+
+    async def _keep(self, run: EvictionRun) -> None:
+        """A record of the run; one that had nothing to do leaves none."""
+        if run.plan.victims or not run.plan.met or run.trigger == "command":
+            await self._store.record_eviction(run)
+            victims, freed_bytes = len(run.plan.victims), run.bytes_freed
+            log.info("eviction run", trigger=run.trigger, victims=victims, bytes=freed_bytes)
 
     async def _remove(self, key: EntryKey, record: ModelRecord | None) -> tuple[str, int]:
         """Why it stayed (empty when it is gone), and the bytes that the disk gained."""

@@ -132,11 +132,18 @@ class DiskCache:
         return disk_errors(what, self._site.root)
 
 
-def open_cache(root: Path, *, now_ms: Callable[[], int] = _unix_ms, step: Step = no_step) -> DiskCache:
+def open_cache(
+    root: Path,
+    *,
+    now_ms: Callable[[], int] = _unix_ms,
+    step: Step = no_step,
+    only: frozenset[str] | None = None,
+) -> DiskCache:
     """The cache below ``root``, made if it is not there.
 
-    ``step`` is told the name of every change to the disk before it is made. Raises
-    PreconditionError when ``root`` is no folder, PermissionDeniedError, UnavailableError.
+    ``step`` is told the name of every change to the disk before it is made; ``only`` says which names
+    below a shared root are the cache's. Raises PreconditionError when ``root`` is no folder,
+    PermissionDeniedError, UnavailableError.
     """
     root = root.expanduser().absolute()
     with disk_errors("opening the cache", root):
@@ -146,7 +153,7 @@ def open_cache(root: Path, *, now_ms: Callable[[], int] = _unix_ms, step: Step =
             raise PreconditionError(
                 f"the cache {root} is no folder", remedy="set cache.directory to a folder"
             ) from None
-        site = Site(root, now_ms, step)
+        site = Site(root, now_ms, step, only)
         site.open().close()
     return DiskCache(site)
 
