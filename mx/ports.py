@@ -408,6 +408,11 @@ class EntryCache(Protocol):
     refuses.
     """
 
+    @property
+    def root(self) -> Path:
+        """The directory, on the machine that has it."""
+        ...
+
     def entry(self, key: EntryKey) -> CachedEntry | None:
         """The complete entry; None when there is none or a file of it is gone."""
         ...
@@ -428,7 +433,10 @@ class EntryCache(Protocol):
         ...
 
     def verify(self, key: EntryKey, *, progress: Callable[[int], None] | None = None) -> VerifyReport:
-        """Compute every digest anew; NotFoundError when the entry isn't complete. Changes nothing."""
+        """Compute every digest anew; NotFoundError for an entry that is not ``recorded``. Changes nothing.
+
+        What ``progress`` raises ends it.
+        """
         ...
 
     def condemn(self, key: EntryKey, paths: Collection[str]) -> tuple[EntryKey, ...]:
@@ -451,6 +459,10 @@ class EntryCache(Protocol):
 
     def scan(self) -> tuple[CachedEntry, ...]:
         """Every complete entry, in no order."""
+        ...
+
+    def recorded(self) -> tuple[EntryKey, ...]:
+        """Every entry that was complete and that nobody removed, whatever became of its files."""
         ...
 
     def usage(self) -> CacheUsage:

@@ -123,12 +123,10 @@ async def open_services(settings: Settings, *, clock: Clock | None = None) -> As
         raise failure
 
 
-def model_services(
-    settings: Settings, store: ModelStore, cache: EntryCache, providers: Providers, clock: Clock
-) -> tuple[ModelsService, EvictionService]:
-    """The services of models as settings want them; enter the first one before use."""
+def eviction_policy(settings: Settings) -> EvictionPolicy:
+    """The limits that a server's cache has."""
     wanted = settings.cache.eviction.policy
-    policy = EvictionPolicy(
+    return EvictionPolicy(
         unused_threshold_s=wanted.unused_threshold_s,
         max_models=wanted.max_models,
         max_size_bytes=settings.cache.max_size_bytes,
@@ -137,6 +135,22 @@ def model_services(
         low_water=wanted.low_water,
         grace_s=wanted.grace_time_s,
     )
+
+
+def model_services(
+    settings: Settings,
+    store: ModelStore,
+    cache: EntryCache,
+    providers: Providers,
+    clock: Clock,
+    *,
+    policy: EvictionPolicy,
+    evicts: bool,
+) -> tuple[ModelsService, EvictionService]:
+    """The services of models as settings want them; enter the first one before use.
+
+    ``evicts``: whether anything goes that nobody asked to go.
+    """
     # One process for its whole life: the name of a claim's owner, in records and in messages.
     owner = f"{settings.pod.name or socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
     touches = TouchBatch(store, clock)
@@ -147,7 +161,7 @@ def model_services(
         policy=policy,
         owner=owner,
         touches=touches,
-        enabled=settings.cache.eviction.enabled,
+        enabled=evicts,
     )
     rules = ModelsRules(
         job=JobRules(download=DownloadRules(parallel_files=settings.cache.parallel_files)),
@@ -172,9 +186,17 @@ async def _open_models(
 ) -> AsyncIterator[tuple[ModelsService, EvictionService, EntryCache]]:
     from mx.providers.registry import open_providers
 
-    cache = await asyncio.to_thread(_open_cache, Path(settings.cache.directory), clock)
+    cache = await asyncio.to_thread(_open_cache, settings, clock)
     providers = open_providers(settings)
-    models, eviction = model_services(settings, store, cache, providers, clock)
+    models, eviction = model_services(
+        settings,
+        store,
+        cache,
+        providers,
+        clock,
+        policy=eviction_policy(settings),
+        evicts=settings.cache.eviction.enabled,
+    )
     try:
         async with models:
             yield models, eviction, cache
@@ -182,16 +204,21 @@ async def _open_models(
         await providers.close()
 
 
-def _open_cache(root: Path, clock: Clock) -> EntryCache:
+def _open_cache(settings: Settings, clock: Clock) -> EntryCache:
     from mx.providers.cache import open_cache
     from mx.providers.no_cache import NoCache
+    from mx.store.whereabouts import leave_note
 
+    root = Path(settings.cache.directory)
+    backend = _models_backend(settings)
     try:
-        return open_cache(root, now_ms=clock.now_ms)
+        cache = open_cache(root, now_ms=clock.now_ms)
+        leave_note(cache.root, backend=backend, path=settings.database.path if backend == "sqlite" else None)
+        return cache
     except MxError as error:
         # Sources and transfers need no cache: a server for them alone must start all the same.
         log.error("no model cache", directory=str(root), error=str(error))
-        return NoCache(error)
+        return NoCache(root, error)
 
 
 async def _keep_cache(settings: Settings, models: ModelsService, eviction: EvictionService) -> None:
@@ -209,10 +236,15 @@ async def _keep_cache(settings: Settings, models: ModelsService, eviction: Evict
             )
 
 
+def _models_backend(settings: Settings) -> str:
+    chosen = settings.database.backend
+    return settings.metadata.backend if chosen == "auto" else chosen
+
+
 async def _open_stores(settings: Settings) -> tuple[SourceStore, ModelStore]:
     """Sources and models; in one SQLite file they share its connections and its transactions."""
     sources = settings.metadata.backend
-    models = sources if settings.database.backend == "auto" else settings.database.backend
+    models = _models_backend(settings)
     _require_available(settings, "metadata.backend", sources, "MX_METADATA_BACKEND")
     _require_available(settings, "database.backend", models, "MODEL_EXPRESS_DATABASE__BACKEND")
     match sources, models:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mx.core.cache_view import CacheListing, Removed
+from mx.core.cache_view import CacheListing, CacheStats, EntryDetail, Removed
 from mx.core.cached import CachedFile
-from mx.core.eviction import EvictionPlan, EvictionRun, KeepLimits, Shrink
+from mx.core.eviction import EvictionPlan, EvictionRun, EvictionStep, KeepLimits, Shrink
 from mx.core.model import EntryKey, ModelRef, Pin, ProviderName
 from mx.core.progress import EnsureUpdate
 from mx.core.source import (
@@ -22,6 +22,7 @@ from mx.core.source import (
     WorkerRecord,
 )
 from mx.core.transfer import TransferReport
+from mx.core.verification import OnFault, VerifyStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +138,27 @@ class Client(Protocol):
         self, *, provider: ProviderName | None = None, name: str | None = None
     ) -> CacheListing: ...
 
+    async def show_model(self, key: EntryKey) -> EntryDetail:
+        """One entry with its files and readers; NotFoundError."""
+        ...
+
     async def remove_model(
         self, provider: ProviderName, name: str, *, commit: str | None = None, force: bool = False
     ) -> Removed:
         """Files and records, both or neither. ConflictError when an entry is pinned (unless ``force``),
         read or being downloaded; NotFoundError."""
+        ...
+
+    async def plan_removal(
+        self,
+        *,
+        provider: ProviderName | None = None,
+        name: str | None = None,
+        commit: str | None = None,
+        force: bool = False,
+    ) -> EvictionPlan:
+        """What ``remove_model`` would do now, to one model or to all; NotFoundError for one that is not
+        there."""
         ...
 
     async def pin_model(self, key: EntryKey, pin: Pin | None) -> None:
@@ -150,8 +167,24 @@ class Client(Protocol):
 
     async def plan_eviction(self, goal: KeepLimits | Shrink = KeepLimits()) -> EvictionPlan: ...
 
-    async def run_eviction(self, plan: EvictionPlan) -> EvictionRun:
-        """Carry a plan out. What was used or pinned since stays, and ``failed`` says why."""
+    async def run_eviction(
+        self, plan: EvictionPlan, *, told: Callable[[EvictionStep], None] | None = None
+    ) -> EvictionRun:
+        """Carry a plan out. What was used or pinned since stays, and ``failed`` says why.
+
+        ``told`` hears how far it is, not of every entry.
+        """
+        ...
+
+    def verify_models(
+        self, keys: Sequence[EntryKey] | None = None, *, on_fault: OnFault = OnFault.REPORT
+    ) -> AsyncGenerator[VerifyStep, None]:
+        """Compute the digests of entries anew (None: of all), and mend as asked; an ``EntryVerified``
+        for each, with progress in between. NotFoundError for an entry that is not there."""
+        ...
+
+    async def cache_stats(self, *, runs: int = 5) -> CacheStats:
+        """The cache in short, with its last evictions."""
         ...
 
     async def close(self) -> None: ...

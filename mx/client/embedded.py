@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 
 from mx import __version__
 from mx.client.base import ApiReply, ServerHealth, ServerStatus
-from mx.core.cache_view import CacheListing, Removed
+from mx.core.cache_view import CacheListing, CacheStats, EntryDetail, Removed
 from mx.core.cached import CachedFile
-from mx.core.eviction import EvictionPlan, EvictionRun, KeepLimits, Shrink
+from mx.core.eviction import EvictionPlan, EvictionRun, EvictionStep, KeepLimits, Shrink
 from mx.core.model import EntryKey, ModelRef, Pin, ProviderName, is_weight_file
 from mx.core.progress import EnsureUpdate
 from mx.core.source import (
@@ -25,8 +25,11 @@ from mx.core.source import (
     source_id,
 )
 from mx.core.transfer import TransferReport
+from mx.core.verification import OnFault, VerifyStep
 from mx.errors import MxError
-from mx.services.listing import list_cache
+from mx.services.listing import cache_stats, list_cache, show_entry
+from mx.services.removal import plan_removals
+from mx.services.verify import Verification
 from mx.wiring import Services
 
 _LISTEN = "embedded"
@@ -143,8 +146,38 @@ class EmbeddedClient:
     async def plan_eviction(self, goal: KeepLimits | Shrink = KeepLimits()) -> EvictionPlan:
         return await self._services.eviction.plan(goal)
 
-    async def run_eviction(self, plan: EvictionPlan) -> EvictionRun:
-        return await self._services.eviction.execute(plan)
+    async def run_eviction(
+        self, plan: EvictionPlan, *, told: Callable[[EvictionStep], None] | None = None
+    ) -> EvictionRun:
+        return await self._services.eviction.execute(plan, told=told or (lambda _: None))
+
+    async def show_model(self, key: EntryKey) -> EntryDetail:
+        of = self._services
+        return await show_entry(of.models, of.cache, of.clock, key)
+
+    async def plan_removal(
+        self,
+        *,
+        provider: ProviderName | None = None,
+        name: str | None = None,
+        commit: str | None = None,
+        force: bool = False,
+    ) -> EvictionPlan:
+        of = self._services
+        return await plan_removals(
+            of.models_store, of.cache, of.clock, provider=provider, name=name, commit=commit, force=force
+        )
+
+    def verify_models(
+        self, keys: Sequence[EntryKey] | None = None, *, on_fault: OnFault = OnFault.REPORT
+    ) -> AsyncGenerator[VerifyStep, None]:
+        of = self._services
+        run = Verification(of.models, of.models_store, of.cache, of.clock, on_fault=on_fault)
+        return run.run(keys)
+
+    async def cache_stats(self, *, runs: int = 5) -> CacheStats:
+        of = self._services
+        return await cache_stats(of.models, of.eviction, of.cache, of.clock, runs=runs)
 
     async def close(self) -> None:
         return None

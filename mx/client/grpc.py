@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -17,9 +18,9 @@ from mx.client.address import grpc_target
 from mx.client.base import ApiReply, ServerHealth, ServerStatus
 from mx.client.operations import Call, NotOfferedError, Operation
 from mx.client.retry import Attempts, usual
-from mx.core.cache_view import CacheListing, Removed
+from mx.core.cache_view import CacheListing, CacheStats, EntryDetail, Removed
 from mx.core.cached import CachedFile
-from mx.core.eviction import EvictionPlan, EvictionRun, KeepLimits, Shrink
+from mx.core.eviction import EvictionPlan, EvictionRun, EvictionStep, KeepLimits, Shrink
 from mx.core.model import EntryKey, ModelRef, Pin, ProviderName
 from mx.core.progress import EnsureUpdate
 from mx.core.source import (
@@ -33,7 +34,9 @@ from mx.core.source import (
     WorkerRecord,
 )
 from mx.core.transfer import TransferReport
-from mx.errors import MxError, UnavailableError
+from mx.core.verification import OnFault, VerifyStep
+from mx.errors import DeadlineError, MxError, UnavailableError
+from mx.wire import cache_codec
 from mx.wire.status import from_rpc_error
 from mx.wire.v1 import admin, api, health, model, p2p
 
@@ -42,6 +45,8 @@ T = TypeVar("T")
 TIMEOUT_S = 30.0
 MAX_RETRIES = 2
 RETRY_DELAY_S = 0.25
+# A server that works on a stream says so every 10 s.
+_SILENCE_S = 60.0
 _MESSAGE_LIMIT_BYTES = 100 * 1024 * 1024
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", _MESSAGE_LIMIT_BYTES),
@@ -171,10 +176,28 @@ class GrpcClient:
     ) -> CacheListing:
         return await self._run(model_operations.list_models(provider, name))
 
+    async def show_model(self, key: EntryKey) -> EntryDetail:
+        return await self._run(model_operations.show_model(key))
+
     async def remove_model(
         self, provider: ProviderName, name: str, *, commit: str | None = None, force: bool = False
     ) -> Removed:
-        return await self._run(model_operations.remove_model(provider, name, commit=commit, force=force))
+        call = model_operations.remove_model(provider, name, commit=commit, force=force)
+        async with aclosing(self._follow(call)) as updates:
+            async for update in updates:
+                if (removed := model_operations.read_removal(update)) is not None:
+                    return removed
+        raise ended_early(name, self._target)
+
+    async def plan_removal(
+        self,
+        *,
+        provider: ProviderName | None = None,
+        name: str | None = None,
+        commit: str | None = None,
+        force: bool = False,
+    ) -> EvictionPlan:
+        return await self._run(model_operations.plan_removal(provider, name, commit=commit, force=force))
 
     async def pin_model(self, key: EntryKey, pin: Pin | None) -> None:
         await self._run(model_operations.pin_model(key, pin))
@@ -182,8 +205,24 @@ class GrpcClient:
     async def plan_eviction(self, goal: KeepLimits | Shrink = KeepLimits()) -> EvictionPlan:
         return await self._run(model_operations.plan_eviction(goal))
 
-    async def run_eviction(self, plan: EvictionPlan) -> EvictionRun:
-        return await self._run(model_operations.run_eviction(plan))
+    async def run_eviction(
+        self, plan: EvictionPlan, *, told: Callable[[EvictionStep], None] | None = None
+    ) -> EvictionRun:
+        async with aclosing(self._follow(model_operations.run_eviction(plan))) as updates:
+            async for update in updates:
+                if (run := model_operations.read_run(update, told)) is not None:
+                    return run
+        raise ended_early("the eviction", self._target)
+
+    async def verify_models(
+        self, keys: Sequence[EntryKey] | None = None, *, on_fault: OnFault = OnFault.REPORT
+    ) -> AsyncGenerator[VerifyStep, None]:
+        async with aclosing(self._follow(model_operations.verify_models(keys, on_fault))) as updates:
+            async for update in updates:
+                yield cache_codec.decode_verify_step(update)
+
+    async def cache_stats(self, *, runs: int = 5) -> CacheStats:
+        return await self._run(model_operations.cache_stats(runs))
 
     async def close(self) -> None:
         self._closed = True
@@ -224,6 +263,28 @@ class GrpcClient:
                 raise UnavailableError(f"the connection to {self._target} was closed") from error
             await asyncio.sleep(pause_s)
 
+    async def _follow(self, call: Call) -> AsyncGenerator[Any, None]:
+        """The messages of a stream that is not asked for twice, each within the silence that is borne."""
+        stream = self._open(call)
+        messages = aiter(stream)
+        try:
+            while True:
+                async with asyncio.timeout(_SILENCE_S):
+                    message = await anext(messages, None)
+                if message is None:
+                    return
+                yield message
+        except TimeoutError as error:
+            raise DeadlineError(
+                f"{self._target} said nothing about {call.method} for {_SILENCE_S:g} s"
+            ) from error
+        except grpc.RpcError as error:
+            raise failed(error, call, self._target) from error
+        except grpc.aio.UsageError as error:
+            raise UnavailableError(f"the connection to {self._target} was closed") from error
+        finally:
+            stream.cancel()
+
     def _open(self, call: Call) -> Any:
         """A stream without a deadline."""
         return getattr(self._stub(call.service), call.method)(call.request, metadata=bearer(self._token))
@@ -250,9 +311,9 @@ def published_ensure(ref: ModelRef, *, weights: bool, refused: NotOfferedError) 
     return model_operations.ensure_published(ref, weights=weights)
 
 
-def ended_early(ref: ModelRef, target: str) -> UnavailableError:
-    """A stream of updates without its last one says nothing about the download."""
-    return UnavailableError(f"{target} stopped telling about {ref} before it was there", remedy="ask again")
+def ended_early(what: object, target: str) -> UnavailableError:
+    """A stream of updates without its last one says nothing about how it ended."""
+    return UnavailableError(f"{target} stopped telling about {what} before the end", remedy="ask again")
 
 
 def bearer(token: Callable[[], str | None] | None) -> tuple[tuple[str, str], ...]:

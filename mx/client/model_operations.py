@@ -6,15 +6,17 @@ NotOfferedError there.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mx.client.operations import ADMIN, MODEL, Call, Operation
-from mx.core.cache_view import CacheListing, Removed
+from mx.core.cache_view import CacheListing, CacheStats, EntryDetail, Removed
 from mx.core.cached import CachedFile
-from mx.core.eviction import EvictionPlan, EvictionRun, KeepLimits, Shrink
+from mx.core.eviction import EvictionPlan, EvictionRun, EvictionStep, KeepLimits, Shrink
 from mx.core.model import EntryKey, ModelRef, Pin, ProviderName
 from mx.core.progress import EnsureUpdate
-from mx.wire import model_codec
+from mx.core.verification import OnFault
+from mx.wire import cache_codec, model_codec
 from mx.wire import models_admin_codec as codec
 from mx.wire.codec import build
 from mx.wire.v1 import admin, model
@@ -57,10 +59,35 @@ def list_models(provider: ProviderName | None, name: str | None) -> Operation[Ca
     return codec.decode_listing(reply)
 
 
-def remove_model(provider: ProviderName, name: str, *, commit: str | None, force: bool) -> Operation[Removed]:
+def show_model(key: EntryKey) -> Operation[EntryDetail]:
+    request = admin.ShowModelRequest(key=codec.encode_key(key))
+    reply: admin.ShowModelResponse = yield Call(ADMIN, "ShowModel", request)
+    return cache_codec.decode_detail(reply)
+
+
+def remove_model(provider: ProviderName, name: str, *, commit: str | None, force: bool) -> Call:
+    """A stream for ``read_removal``."""
     request = build(admin.RemoveModelRequest, provider=provider.value, name=name, commit=commit, force=force)
-    reply: admin.RemoveModelResponse = yield Call(ADMIN, "RemoveModel", request)
-    return Removed(tuple(map(codec.decode_key, reply.removed)), reply.bytes_freed)
+    return Call(ADMIN, "RemoveModel", request)
+
+
+def read_removal(update: admin.RemoveModelUpdate) -> Removed | None:
+    """None while it goes on."""
+    return Removed(tuple(map(codec.decode_key, update.removed)), update.bytes_freed) if update.done else None
+
+
+def plan_removal(
+    provider: ProviderName | None, name: str | None, *, commit: str | None, force: bool
+) -> Operation[EvictionPlan]:
+    request = build(
+        admin.PlanRemovalRequest,
+        provider="" if provider is None else provider.value,
+        name=name or "",
+        commit=commit,
+        force=force,
+    )
+    reply: admin.PlanRemovalResponse = yield Call(ADMIN, "PlanRemoval", request)
+    return codec.decode_plan(reply.plan)
 
 
 def pin_model(key: EntryKey, pin: Pin | None) -> Operation[None]:
@@ -73,7 +100,27 @@ def plan_eviction(goal: KeepLimits | Shrink) -> Operation[EvictionPlan]:
     return codec.decode_plan(reply.plan)
 
 
-def run_eviction(plan: EvictionPlan) -> Operation[EvictionRun]:
-    request = admin.RunEvictionRequest(plan=codec.encode_plan(plan))
-    reply: admin.RunEvictionResponse = yield Call(ADMIN, "RunEviction", request)
-    return codec.decode_run(reply)
+def run_eviction(plan: EvictionPlan) -> Call:
+    """A stream for ``read_run``."""
+    return Call(ADMIN, "RunEviction", admin.RunEvictionRequest(plan=codec.encode_plan(plan)))
+
+
+def read_run(
+    update: admin.RunEvictionUpdate, told: Callable[[EvictionStep], None] | None
+) -> EvictionRun | None:
+    """None while it goes on."""
+    if update.HasField("step") and told is not None:
+        told(codec.decode_step(update.step))
+    return codec.decode_run(update.run) if update.HasField("run") else None
+
+
+def verify_models(keys: Sequence[EntryKey] | None, on_fault: OnFault) -> Call:
+    """A stream for ``cache_codec.decode_verify_step``."""
+    wanted = None if keys is None else tuple(keys)
+    return Call(ADMIN, "VerifyModels", cache_codec.encode_verify(wanted, on_fault))
+
+
+def cache_stats(runs: int) -> Operation[CacheStats]:
+    request = build(admin.GetCacheStatsRequest, runs=runs)
+    reply: admin.GetCacheStatsResponse = yield Call(ADMIN, "GetCacheStats", request)
+    return cache_codec.decode_stats(reply)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4
@@ -30,9 +30,9 @@ from mx.client.grpc import (
 )
 from mx.client.operations import Call, NotOfferedError, Operation
 from mx.client.retry import Attempts, usual
-from mx.core.cache_view import CacheListing, Removed
+from mx.core.cache_view import CacheListing, CacheStats, EntryDetail, Removed
 from mx.core.cached import CachedFile
-from mx.core.eviction import EvictionPlan, EvictionRun, KeepLimits, Shrink
+from mx.core.eviction import EvictionPlan, EvictionRun, EvictionStep, KeepLimits, Shrink
 from mx.core.model import EntryKey, ModelRef, Pin, ProviderName
 from mx.core.progress import EnsureUpdate
 from mx.core.source import (
@@ -46,7 +46,9 @@ from mx.core.source import (
     WorkerRecord,
 )
 from mx.core.transfer import TransferReport
+from mx.core.verification import OnFault, VerifyStep
 from mx.errors import MxError, UnavailableError
+from mx.wire import cache_codec
 from mx.wire.v1 import admin, api, health, model, p2p
 
 T = TypeVar("T")
@@ -165,10 +167,27 @@ class SyncClient:
     def list_models(self, *, provider: ProviderName | None = None, name: str | None = None) -> CacheListing:
         return self._run(model_operations.list_models(provider, name))
 
+    def show_model(self, key: EntryKey) -> EntryDetail:
+        return self._run(model_operations.show_model(key))
+
     def remove_model(
         self, provider: ProviderName, name: str, *, commit: str | None = None, force: bool = False
     ) -> Removed:
-        return self._run(model_operations.remove_model(provider, name, commit=commit, force=force))
+        call = model_operations.remove_model(provider, name, commit=commit, force=force)
+        for update in self._follow(call):
+            if (removed := model_operations.read_removal(update)) is not None:
+                return removed
+        raise ended_early(name, self._target)
+
+    def plan_removal(
+        self,
+        *,
+        provider: ProviderName | None = None,
+        name: str | None = None,
+        commit: str | None = None,
+        force: bool = False,
+    ) -> EvictionPlan:
+        return self._run(model_operations.plan_removal(provider, name, commit=commit, force=force))
 
     def pin_model(self, key: EntryKey, pin: Pin | None) -> None:
         self._run(model_operations.pin_model(key, pin))
@@ -176,8 +195,22 @@ class SyncClient:
     def plan_eviction(self, goal: KeepLimits | Shrink = KeepLimits()) -> EvictionPlan:
         return self._run(model_operations.plan_eviction(goal))
 
-    def run_eviction(self, plan: EvictionPlan) -> EvictionRun:
-        return self._run(model_operations.run_eviction(plan))
+    def run_eviction(
+        self, plan: EvictionPlan, *, told: Callable[[EvictionStep], None] | None = None
+    ) -> EvictionRun:
+        for update in self._follow(model_operations.run_eviction(plan)):
+            if (run := model_operations.read_run(update, told)) is not None:
+                return run
+        raise ended_early("the eviction", self._target)
+
+    def verify_models(
+        self, keys: Sequence[EntryKey] | None = None, *, on_fault: OnFault = OnFault.REPORT
+    ) -> Iterator[VerifyStep]:
+        updates = self._follow(model_operations.verify_models(keys, on_fault))
+        return map(cache_codec.decode_verify_step, updates)
+
+    def cache_stats(self, *, runs: int = 5) -> CacheStats:
+        return self._run(model_operations.cache_stats(runs))
 
     def close(self) -> None:
         """End the connection; calls that wait in other threads end with UnavailableError."""
@@ -223,6 +256,18 @@ class SyncClient:
                 raise self._was_closed() from error
             if self._closed.wait(pause_s):
                 raise self._was_closed()
+
+    def _follow(self, call: Call) -> Iterator[Any]:
+        """The messages of a stream that is not asked for twice."""
+        stream = self._open(call)
+        try:
+            yield from stream
+        except grpc.RpcError as error:
+            if self._closed.is_set():
+                raise self._was_closed() from error
+            raise failed(error, call, self._target) from error
+        finally:
+            stream.cancel()
 
     def _open(self, call: Call) -> Any:
         """A stream without a deadline."""

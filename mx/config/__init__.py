@@ -8,6 +8,7 @@ Dynaconf is used here and nowhere else.
 
 from __future__ import annotations
 
+from mx.config.home import HOME_FILE, write_home_file
 from mx.config.kinds import ServiceAccount
 from mx.config.load import load_settings
 from mx.config.options import Origin, Scope
@@ -26,6 +27,7 @@ from mx.config.tree import (
 )
 
 __all__ = [
+    "HOME_FILE",
     "CacheSettings",
     "ClientSettings",
     "LoggingSettings",
@@ -43,4 +45,5 @@ __all__ = [
     "load_settings",
     "setting_rows",
     "validate_report",
+    "write_home_file",
 ]

@@ -41,7 +41,7 @@ A key that is written twice is an error. Sections that other servers of this fam
 
 Workers (the vLLM plugin) read a file only if `MODEL_EXPRESS_CONFIG` names one: their working directory is the
 engine's. The command line also reads `~/.model-express/config.yaml` (members `local_path`, `server_endpoint`,
-`timeout_secs`, `shared_storage`, `transfer_chunk_size`), below the file above.
+`timeout_secs`, `shared_storage`, `transfer_chunk_size`; `mx model init` writes it), below the file above.
 
 Relative paths start at the working directory, `~` is the home folder.
 

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 from mx.config.defaults import read_defaults
 from mx.config.files import read_settings_file
+from mx.config.home import HOME_FILE
 from mx.config.kinds import Place
 from mx.config.layers import (
     CONFIG_ENV,
@@ -34,7 +35,6 @@ SEARCH = (
     "/etc/model-express/config.yaml",
     "/etc/model-express/config.yml",
 )
-HOME_FILE = ".model-express/config.yaml"
 
 
 def load_settings(
@@ -108,8 +108,12 @@ def complete(found: dict[str, Found], *, scope: Scope, place: Place, finding: Fi
     _complete_redis(found)
     if found["logging.structured"].value:
         found["logging.format"] = Found("json", found["logging.structured"].origin)
-    if scope == "client" and not found["logging.level"].origin.explicit:
-        found["logging.level"] = Found("warn", DEFAULT)
+    if scope == "client":
+        if not found["logging.level"].origin.explicit:
+            found["logging.level"] = Found("warn", DEFAULT)
+        # What `mx model init` writes names the server for commands about models only by its key.
+        if not found["connection.endpoint"].origin.explicit:
+            found["connection.endpoint"] = found["cache.server_endpoint"]
 
     hub = "providers.huggingface"
     _default(found, f"{hub}.home", place.home / ".cache" / "huggingface")

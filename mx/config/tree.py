@@ -37,6 +37,7 @@ _INTERVAL = Duration(1.0)
 _TIMEOUT = Duration(0.001)
 _FRACTION = Number(0.0, 1.0)
 _CACHE_ENV = ("MODEL_EXPRESS_CACHE_DIRECTORY",)
+_HUB_CACHE = "providers.huggingface.hub_cache"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -447,15 +448,20 @@ class Settings:
     def client_cache_root(self, provider: str) -> Path:
         """Root of the cache on the client's side: one directory for all providers if one is set.
 
-        ``provider`` is huggingface, ngc, gcs or s3. For ngc without a directory set, the answer is
-        the folder that tools of NGC use, and the artifacts lie in it directly.
+        ``provider`` is huggingface, ngc, gcs, s3 or local. For ngc without a directory set, the answer
+        is the folder that tools of NGC use, and the artifacts lie in it directly. A directory that only
+        a file names gives way to Hugging Face's own variables: files are below the environment.
         """
-        if self.cache.local_path is not None:
-            return self.cache.local_path / "ngc" if provider == "ngc" else self.cache.local_path
+        if (root := self._one_cache_root()) is not None:
+            return root / "ngc" if provider == "ngc" else root
         if provider == "ngc":
             return self.home / ".cache" / "ngc"
         assert self.providers.huggingface.hub_cache is not None  # load_settings fills it
         return self.providers.huggingface.hub_cache
+
+    def _one_cache_root(self) -> Path | None:
+        mine, hub = (self.origins.get(key, DEFAULT) for key in ("cache.local_path", _HUB_CACHE))
+        return None if mine.rank < hub.rank else self.cache.local_path
 
     def ngc_config_path(self) -> Path:
         """The file that NGC's own tools keep their key in."""

@@ -13,12 +13,14 @@ from mx.core.model import EntryKey, ListedFile
 @dataclass(frozen=True, slots=True)
 class CachedFile:
     """A file of a complete entry. ``digest`` is ``algorithm:hex`` as recorded on ingest, always a
-    cryptographic one (sha256 or git-sha1); ``xxh3`` is the fast one, 128 bits in hex."""
+    cryptographic one (sha256 or git-sha1); ``xxh3`` is the fast one, 128 bits in hex. ``block`` is
+    where its bytes lie below the cache's root, the name that ``EntryUsage.shared`` has for them."""
 
     path: str
     size_bytes: int
     digest: str = ""
     xxh3: str = ""
+    block: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,8 @@ class MissingFile:
 
 @dataclass(frozen=True, slots=True)
 class EntryUsage:
-    """What one entry occupies. ``own_bytes`` goes with it; ``shared`` names each block that other
-    entries use too (a blob, by a name that is the same for all of them) and its bytes."""
+    """What one entry occupies, unfinished downloads included. ``own_bytes`` goes with it; ``shared``
+    names each block that other entries use too (by a name that is the same for all) and its bytes."""
 
     own_bytes: int = 0
     shared: tuple[tuple[str, int], ...] = ()
@@ -76,6 +78,7 @@ class CacheUsage:
 
 class FaultKind(StrEnum):
     MISSING = "missing"
+    LINK = "link"  # the bytes are there, the name that leads to them is not
     SIZE = "size"
     DIGEST = "digest"
     UNREADABLE = "unreadable"
@@ -92,12 +95,14 @@ class FileFault:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """Digests of an entry, computed anew. ``faults`` are the files to be fetched again."""
+    """Digests of an entry, computed anew. ``faults`` are the files to be fetched again, ``extras`` lie
+    beside them and nobody recorded them."""
 
     key: EntryKey
     files: int
     bytes_read: int
     faults: tuple[FileFault, ...] = ()
+    extras: tuple[str, ...] = ()
 
     @property
     def sound(self) -> bool:

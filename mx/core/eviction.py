@@ -60,6 +60,17 @@ class Shrink:
     keys: frozenset[EntryKey] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class EvictionStep:
+    """One entry of a run is done with: ``bytes_gained``, or ``stayed`` says why it is still there."""
+
+    key: EntryKey
+    bytes_gained: int
+    stayed: str
+    done: int
+    total: int
+
+
 EvictionGoal = KeepLimits | MakeRoom | Shrink
 
 
@@ -96,7 +107,7 @@ class EvictionRun:
 
     run_id: str
     started_at_ms: int
-    trigger: str  # interval | room | command
+    trigger: str  # interval | room | command | removal
     plan: EvictionPlan
     bytes_freed: int
     finished_at_ms: int
@@ -166,7 +177,7 @@ def plan(
         if record.key not in draft.taken and record.key not in kept:
             kept[record.key] = _spared(record, now_ms)
     return EvictionPlan(
-        victims=tuple(Victim(key, size, draft.reasons[key]) for key, size in draft.taken.items()),
+        victims=draft.victims(),
         survivors=tuple(
             Survivor(key, usage.entries.get(key, _NOTHING).total_bytes, why) for key, why in kept.items()
         ),
@@ -176,11 +187,37 @@ def plan(
     )
 
 
+def plan_removal(
+    records: Iterable[ModelRecord], *, usage: CacheUsage, now_ms: int, force: bool = False
+) -> EvictionPlan:
+    """What goes and what stays when a person takes these entries away, unused or not.
+
+    Work under way, readers and (unless ``force``) pins keep an entry; failed and unfinished downloads
+    go too. ``target_bytes`` is what all of them would free.
+    """
+    gone, wanted = _Draft(usage.entries), _Draft(usage.entries)
+    kept: list[Survivor] = []
+    for record in sorted(records, key=_lru):
+        wanted.take(record.key, "")
+        reason = _at_work(record, now_ms) or _held(record, now_ms, pins=not force)
+        if reason:
+            size = usage.entries.get(record.key, _NOTHING).total_bytes
+            kept.append(Survivor(record.key, size, reason))
+        else:
+            gone.take(record.key, "asked for")
+    return EvictionPlan(
+        victims=gone.victims(),
+        survivors=tuple(kept),
+        bytes_freed=gone.freed_bytes,
+        target_bytes=wanted.freed_bytes,
+        met=not kept,
+    )
+
+
 def protection(record: ModelRecord, *, now_ms: int, grace_s: float) -> str:
     """Why a record may not be a victim; empty when it may."""
-    if is_claimed(record, now_ms=now_ms) and record.claim is not None:
-        work = "removed" if record.status is EntryStatus.EVICTING else "downloaded"
-        return f"being {work} by {record.claim.owner}"
+    if reason := _at_work(record, now_ms):
+        return reason
     match record.status:
         case EntryStatus.DOWNLOADING:
             return "an unfinished download"
@@ -188,13 +225,26 @@ def protection(record: ModelRecord, *, now_ms: int, grace_s: float) -> str:
             return "a failed download"
         case _:
             pass
-    if is_pinned(record, now_ms=now_ms) and (pin := record.pin) is not None:
+    if reason := _held(record, now_ms, pins=True):
+        return reason
+    if max(0, now_ms - record.last_used_at_ms) < grace_s * 1000:
+        return f"used {_span(record.last_used_at_ms, now_ms)} ago, within the grace time"
+    return ""
+
+
+def _at_work(record: ModelRecord, now_ms: int) -> str:
+    if record.claim is None or not is_claimed(record, now_ms=now_ms):
+        return ""
+    work = "removed" if record.status is EntryStatus.EVICTING else "downloaded"
+    return f"being {work} by {record.claim.owner}"
+
+
+def _held(record: ModelRecord, now_ms: int, *, pins: bool) -> str:
+    if pins and is_pinned(record, now_ms=now_ms) and (pin := record.pin) is not None:
         span = "" if pin.until_ms is None else f" for {_span(now_ms, pin.until_ms)}"
         return f"pinned{span}{_because(pin.reason)}"
     for lease in live_leases(record.leases, now_ms=now_ms):
         return f"read by {lease.holder}, for {_span(now_ms, lease.expires_at_ms)} at most"
-    if max(0, now_ms - record.last_used_at_ms) < grace_s * 1000:
-        return f"used {_span(record.last_used_at_ms, now_ms)} ago, within the grace time"
     return ""
 
 
@@ -213,6 +263,9 @@ class _Draft:
 
     def __post_init__(self) -> None:
         self.users.update(name for entry in self.usage.values() for name, _ in entry.shared)
+
+    def victims(self) -> tuple[Victim, ...]:
+        return tuple(Victim(key, size, self.reasons[key]) for key, size in self.taken.items())
 
     def take(self, key: EntryKey, reason: str) -> None:
         entry = self.usage.get(key, _NOTHING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import NoReturn
 
 from mx.core.cached import CachedEntry, CacheUsage, VerifyReport
@@ -14,8 +15,13 @@ from mx.ports import Staging
 class NoCache:
     """``mx.ports.EntryCache`` that refuses with the reason the directory was refused for."""
 
-    def __init__(self, error: MxError) -> None:
+    def __init__(self, root: Path, error: MxError) -> None:
+        self._root = root
         self._message, self._remedy = error.message, error.remedy
+
+    @property
+    def root(self) -> Path:
+        return self._root
 
     def entry(self, key: EntryKey) -> CachedEntry | None:
         self._refuse()
@@ -42,6 +48,9 @@ class NoCache:
         self._refuse()
 
     def scan(self) -> tuple[CachedEntry, ...]:
+        self._refuse()
+
+    def recorded(self) -> tuple[EntryKey, ...]:
         self._refuse()
 
     def usage(self) -> CacheUsage:

@@ -11,6 +11,7 @@ import grpc.aio
 
 from mx.core.source import source_id
 from mx.errors import InvalidArgumentError
+from mx.server.cache_admin import CacheCalls
 from mx.server.models import SILENCE_S, never_silent
 from mx.server.readiness import Readiness
 from mx.services.listing import list_cache
@@ -36,7 +37,7 @@ class ServerFacts:
     settings_file: str
 
 
-class AdminService:
+class AdminService(CacheCalls):
     def __init__(
         self,
         facts: ServerFacts,
@@ -44,6 +45,7 @@ class AdminService:
         readiness: Readiness,
         services: Services,
     ) -> None:
+        super().__init__(services)
         self._facts = facts
         self._readiness = readiness
         self._services = services
@@ -134,18 +136,6 @@ class AdminService:
         )
         return models_admin_codec.encode_listing(listing)
 
-    async def RemoveModel(
-        self, request: admin.RemoveModelRequest, _context: Context, /
-    ) -> admin.RemoveModelResponse:
-        report = await self._services.models.delete(
-            models_admin_codec.decode_provider(request.provider),
-            request.name,
-            commit=request.commit if request.HasField("commit") else None,
-            force=request.force,
-        )
-        removed = map(models_admin_codec.encode_key, report.records)
-        return build(admin.RemoveModelResponse, removed=removed, bytes_freed=max(0, report.bytes_freed))
-
     async def PinModel(self, request: admin.PinModelRequest, _context: Context, /) -> admin.PinModelResponse:
         pin = models_admin_codec.decode_pin(request.pin) if request.HasField("pin") else None
         await self._services.models.pin(models_admin_codec.decode_key(request.key), pin)
@@ -156,9 +146,3 @@ class AdminService:
     ) -> admin.PlanEvictionResponse:
         plan = await self._services.eviction.plan(models_admin_codec.decode_goal(request))
         return admin.PlanEvictionResponse(plan=models_admin_codec.encode_plan(plan))
-
-    async def RunEviction(
-        self, request: admin.RunEvictionRequest, _context: Context, /
-    ) -> admin.RunEvictionResponse:
-        plan = models_admin_codec.decode_plan(request.plan)
-        return models_admin_codec.encode_run(await self._services.eviction.execute(plan))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -14,6 +14,7 @@ from mx.core.eviction import (
     EvictionPlan,
     EvictionPolicy,
     EvictionRun,
+    EvictionStep,
     KeepLimits,
     MakeRoom,
     capacity,
@@ -44,6 +45,9 @@ class _View:
     usage: CacheUsage
 
 
+def _nobody(_step: EvictionStep) -> None: ...
+
+
 class EvictionService:
     """Keeps the cache below its limits. One run at a time in a process; records fence the others.
 
@@ -69,10 +73,21 @@ class EvictionService:
         self._touches = touches
         self._enabled = enabled
         self._one_run = asyncio.Lock()
+        self._next_run_at_ms: int | None = None
 
     @property
     def policy(self) -> EvictionPolicy:
         return self._policy
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything goes that nobody asked to go."""
+        return self._enabled
+
+    @property
+    def next_run_at_ms(self) -> int | None:
+        """When ``run_interval`` looks next; None when it does not run."""
+        return self._next_run_at_ms
 
     async def plan(self, goal: EvictionGoal = KeepLimits()) -> EvictionPlan:  # a frozen value
         """What a run would do now; changes nothing."""
@@ -84,11 +99,20 @@ class EvictionService:
             view = await self._look()
             return await self._execute(self._plan(view, goal), trigger=trigger, observed=view.records)
 
-    async def execute(self, plan: EvictionPlan, *, trigger: str = "command") -> EvictionRun:
-        """Carry out a plan that somebody looked at. Each entry is judged again as it is now."""
+    async def execute(
+        self,
+        plan: EvictionPlan,
+        *,
+        trigger: str = "command",
+        told: Callable[[EvictionStep], None] = _nobody,
+    ) -> EvictionRun:
+        """Carry out a plan that somebody looked at. Each entry is judged again as it is now.
+
+        ``told`` hears of each entry when it is done with.
+        """
         async with self._one_run:
             await self._touches.flush()
-            return await self._execute(plan, trigger=trigger, observed=None)
+            return await self._execute(plan, trigger=trigger, observed=None, told=told)
 
     async def make_room(
         self, key: EntryKey, *, need_bytes: int, running: Mapping[EntryKey, int] | None = None
@@ -116,12 +140,18 @@ class EvictionService:
 
     async def run_interval(self, interval_s: float) -> NoReturn:
         """Look now and then every ``interval_s``, until cancelled. Outlives outages of the store."""
-        while True:
-            try:
-                await self.evict(trigger="interval")
-            except MxError as error:
-                log.error("eviction pass failed", error=str(error), code=error.code.value, retry_s=interval_s)
-            await asyncio.sleep(interval_s)
+        try:
+            while True:
+                try:
+                    await self.evict(trigger="interval")
+                except MxError as error:
+                    log.error(
+                        "eviction pass failed", error=str(error), code=error.code.value, retry_s=interval_s
+                    )
+                self._next_run_at_ms = self._clock.now_ms() + round(interval_s * 1000)
+                await asyncio.sleep(interval_s)
+        finally:
+            self._next_run_at_ms = None
 
     async def _look(self) -> _View:
         await self._touches.flush()
@@ -140,30 +170,57 @@ class EvictionService:
         )
 
     async def _execute(
-        self, plan: EvictionPlan, *, trigger: str, observed: Mapping[EntryKey, ModelRecord] | None
+        self,
+        plan: EvictionPlan,
+        *,
+        trigger: str,
+        observed: Mapping[EntryKey, ModelRecord] | None,
+        told: Callable[[EvictionStep], None] = _nobody,
     ) -> EvictionRun:
         run = EvictionRun(uuid.uuid4().hex, self._clock.now_ms(), trigger, plan, 0, 0)
         failed: list[tuple[EntryKey, str]] = []
         freed_bytes = 0
-        for victim in plan.victims:
-            record = await self._store.get(victim.key) if observed is None else observed.get(victim.key)
-            try:
-                reason, gained = await self._remove(victim.key, record)
-            except MxError as error:
-                reason, gained = str(error), 0
-            freed_bytes += gained
-            if reason:
-                failed.append((victim.key, reason))
-                log.warn("not evicted", model=str(victim.key), reason=reason)  # noqa: G010  # an EventLog
-            else:
-                log.info("evicted", model=str(victim.key), bytes=gained, reason=victim.reason)
-        run = replace(run, bytes_freed=freed_bytes, finished_at_ms=self._clock.now_ms(), failed=tuple(failed))
-        if plan.victims or not plan.met or trigger == "command":
-            await self._store.record_eviction(run)
-            log.info("eviction run", trigger=trigger, victims=len(plan.victims), bytes=freed_bytes)
+        left = list(plan.victims)
+        try:
+            while left:
+                victim = left[0]
+                record = await self._store.get(victim.key) if observed is None else observed.get(victim.key)
+                try:
+                    reason, gained = await self._remove(victim.key, record)
+                except MxError as error:
+                    reason, gained = str(error), 0
+                freed_bytes += gained
+                left.pop(0)
+                if reason:
+                    failed.append((victim.key, reason))
+                    log.warn("not evicted", model=str(victim.key), reason=reason)  # noqa: G010  # an EventLog
+                else:
+                    log.info("evicted", model=str(victim.key), bytes=gained, reason=victim.reason)
+                done = len(plan.victims) - len(left)
+                told(EvictionStep(victim.key, gained, reason, done, len(plan.victims)))
+        except asyncio.CancelledError:
+            stayed = ((victim.key, "the run was stopped before its turn") for victim in left)
+            run = self._ended(run, freed_bytes, (*failed, *stayed))
+            await asyncio.wait([asyncio.ensure_future(self._keep(run))])
+            raise
+        run = self._ended(run, freed_bytes, failed)
+        await self._keep(run)
         if not plan.met:
             log.warn("the cache stays above its limits", target_bytes=plan.target_bytes)  # noqa: G010  # an EventLog
         return run
+
+    def _ended(
+        self, run: EvictionRun, freed_bytes: int, failed: Iterable[tuple[EntryKey, str]]
+    ) -> EvictionRun:
+        now_ms = self._clock.now_ms()
+        return replace(run, bytes_freed=freed_bytes, finished_at_ms=now_ms, failed=tuple(failed))
+
+    async def _keep(self, run: EvictionRun) -> None:
+        """A record of the run; one that had nothing to do leaves none."""
+        if run.plan.victims or not run.plan.met or run.trigger == "command":
+            await self._store.record_eviction(run)
+            victims, freed_bytes = len(run.plan.victims), run.bytes_freed
+            log.info("eviction run", trigger=run.trigger, victims=victims, bytes=freed_bytes)
 
     async def _remove(self, key: EntryKey, record: ModelRecord | None) -> tuple[str, int]:
         """Why it stayed (empty when it is gone), and the bytes that the disk gained."""

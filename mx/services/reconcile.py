@@ -9,7 +9,7 @@ from mx.core.transitions import is_claimed, is_pinned
 from mx.errors import MxError
 from mx.logs import EventLog
 from mx.ports import Clock, EntryCache, ModelStore
-from mx.services.removal import adopted, remove_entry
+from mx.services.removal import SOME_LEFT, damaged, remove_entry, strangers
 from mx.services.threads import in_thread
 
 
@@ -52,26 +52,26 @@ class ReconcileReport:
 
 async def reconcile(store: ModelStore, cache: EntryCache, clock: Clock, *, owner: str) -> ReconcileReport:
     """One pass. Each step is judged again by the store, so that work under way is never disturbed."""
-    # Records first: an entry that is published in between is then seen on disk at least.
+    strange = await strangers(store, cache, clock)
     records = {record.key: record for record in await store.list_models()}
-    entries = {entry.key: entry for entry in await in_thread(cache.scan)}
+    remains = frozenset(await in_thread(cache.recorded))
     found: dict[str, list[EntryKey]] = {"adopted": [], "without": [], "removed": [], "unfinished": []}
     failed: list[tuple[EntryKey, str]] = []
     for key, record in records.items():
         try:
-            if (what := await _judge(record, store, cache, clock, owner)) is not None:
+            if (what := await _judge(record, store, cache, clock, owner, remains)) is not None:
                 found[what].append(key)
         except MxError as error:
             failed.append((key, str(error)))
-    for key, entry in entries.items():
-        if key in records or await store.get(key) is not None:
+    for record in strange:
+        if await store.get(record.key) is not None:
             continue
-        if await in_thread(cache.entry, key) is not None:
-            await store.put(adopted(entry, now_ms=clock.now_ms()))
-            found["adopted"].append(key)
+        if record.status is EntryStatus.ERROR or await in_thread(cache.entry, record.key) is not None:
+            await store.put(record)
+            found["adopted"].append(record.key)
     return ReconcileReport(
         records=len(records),
-        entries=len(entries),
+        entries=len(remains),
         adopted=tuple(found["adopted"]),
         without_files=tuple(found["without"]),
         removals_finished=tuple(found["removed"]),
@@ -81,7 +81,12 @@ async def reconcile(store: ModelStore, cache: EntryCache, clock: Clock, *, owner
 
 
 async def _judge(
-    record: ModelRecord, store: ModelStore, cache: EntryCache, clock: Clock, owner: str
+    record: ModelRecord,
+    store: ModelStore,
+    cache: EntryCache,
+    clock: Clock,
+    owner: str,
+    remains: frozenset[EntryKey],
 ) -> str | None:
     now_ms = clock.now_ms()
     if is_claimed(record, now_ms=now_ms):
@@ -100,20 +105,16 @@ async def _judge(
         case EntryStatus.DOWNLOADED:
             if await in_thread(cache.entry, record.key) is not None:
                 return None
-            return await _drop(record, store, clock)
+            return await _drop(record, store, clock, some_left=record.key in remains)
 
 
-async def _drop(record: ModelRecord, store: ModelStore, clock: Clock) -> str | None:
-    """A record without files goes; a pinned one stays, as an error that people can see."""
+async def _drop(record: ModelRecord, store: ModelStore, clock: Clock, *, some_left: bool) -> str | None:
+    """A record without files goes; one that is pinned or has some left stays, as an error to be seen."""
     now_ms = clock.now_ms()
-    if not is_pinned(record, now_ms=now_ms):
+    if some_left:
+        message = SOME_LEFT
+    elif is_pinned(record, now_ms=now_ms):
+        message = "pinned, but its files are gone from the cache; download it again"
+    else:
         return "without" if await store.delete(record.key, observed=record) else None
-    lost = ModelRecord(
-        record.key,
-        EntryStatus.ERROR,
-        record.created_at_ms,
-        record.last_used_at_ms,
-        message="pinned, but its files are gone from the cache; download it again",
-        requested_revision=record.requested_revision,
-    )
-    return "without" if await store.put(lost, observed=record) else None
+    return "without" if await store.put(damaged(record, message), observed=record) else None

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mx.core.cached import CachedEntry
+from mx.core.eviction import EvictionPlan, plan_removal
 from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, ProviderName
 from mx.core.transitions import is_claimed, is_pinned, live_leases
 from mx.errors import ConflictError, MxError, NotFoundError
 from mx.ports import Clock, EntryCache, ModelStore
 from mx.services.threads import in_thread
+
+SOME_LEFT = "some of its files are gone or wrong; a download or mx cache verify --repair mends it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ async def delete_model(
         if commit in (None, record.key.commit)
     ]
     if not records:
-        raise NotFoundError(f"{name} is not in the cache", remedy="mx cache list shows what is")
+        raise _not_there(name, commit)
     for record in records:
         _require_free(record, force=force, now_ms=clock.now_ms())
     gone: list[EntryKey] = []
@@ -86,6 +89,38 @@ async def delete_model(
         freed_bytes += await remove_entry(store, cache, clock, record.key, claim)
         gone.append(record.key)
     return DeleteReport(tuple(gone), freed_bytes)
+
+
+async def plan_removals(
+    store: ModelStore,
+    cache: EntryCache,
+    clock: Clock,
+    *,
+    provider: ProviderName | None = None,
+    name: str | None = None,
+    commit: str | None = None,
+    force: bool = False,
+) -> EvictionPlan:
+    """What ``delete_model`` would take away of one model, or of all; changes nothing.
+
+    NotFoundError for a named model that is not there.
+    """
+    usage = await in_thread(cache.usage)
+    records = [
+        record
+        for record in (*await store.list_models(), *await strangers(store, cache, clock))
+        if provider in (None, record.key.provider)
+        and name in (None, record.key.name)
+        and commit in (None, record.key.commit)
+    ]
+    if name is not None and not records:
+        raise _not_there(name, commit)
+    return plan_removal(records, usage=usage, now_ms=clock.now_ms(), force=force)
+
+
+def _not_there(name: str, commit: str | None) -> NotFoundError:
+    what = f"{name}@{commit}" if commit else name
+    return NotFoundError(f"{what} is not in the cache", remedy="mx cache list shows what is")
 
 
 def adopted(entry: CachedEntry, *, now_ms: int) -> ModelRecord:
@@ -106,14 +141,37 @@ def adopted(entry: CachedEntry, *, now_ms: int) -> ModelRecord:
     )
 
 
+def damaged(record: ModelRecord, message: str) -> ModelRecord:
+    """The record of an entry that can't be served as it is; whoever asks may download it at once."""
+    return ModelRecord(
+        record.key,
+        EntryStatus.ERROR,
+        record.created_at_ms,
+        record.last_used_at_ms,
+        message=message,
+        requested_revision=record.requested_revision,
+    )
+
+
 async def _adopt_entries(
     store: ModelStore, cache: EntryCache, clock: Clock, provider: ProviderName, name: str
 ) -> None:
     """Records for this model's entries that have none, so that nothing of it stays behind."""
-    for entry in await in_thread(cache.scan):
-        mine = (entry.key.provider, entry.key.name) == (provider, name)
-        if mine and await store.get(entry.key) is None:
-            await store.put(adopted(entry, now_ms=clock.now_ms()))
+    for record in await strangers(store, cache, clock):
+        if (record.key.provider, record.key.name) == (provider, name):
+            await store.put(record)
+
+
+async def strangers(store: ModelStore, cache: EntryCache, clock: Clock) -> tuple[ModelRecord, ...]:
+    """A record for each entry on the disk that has none in the store; nothing is written."""
+    # Records first: an entry that is published in between is then seen on disk at least.
+    known = {record.key for record in await store.list_models()}
+    whole = {entry.key: entry for entry in await in_thread(cache.scan)}
+    found = [adopted(entry, now_ms=clock.now_ms()) for key, entry in whole.items() if key not in known]
+    for key in set(await in_thread(cache.recorded)) - whole.keys() - known:
+        now_ms = clock.now_ms()
+        found.append(damaged(ModelRecord(key, EntryStatus.ERROR, now_ms, now_ms), SOME_LEFT))
+    return tuple(found)
 
 
 def _require_free(record: ModelRecord, *, force: bool, now_ms: int) -> None:

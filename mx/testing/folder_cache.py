@@ -23,7 +23,7 @@ class FolderCache:
     """
 
     def __init__(self, root: Path, *, disk_bytes: int = 1 << 40) -> None:
-        self.root = root
+        self._root = root
         self.disk_bytes = disk_bytes
         self.digests: dict[str, str] = {}
         self.shared_paths: frozenset[str] = frozenset()
@@ -31,6 +31,10 @@ class FolderCache:
         self.entries: dict[EntryKey, CachedEntry] = {}
         self.refs: dict[tuple[ProviderName, str, str], str] = {}
         self._lock = threading.RLock()
+
+    @property
+    def root(self) -> Path:
+        return self._root
 
     def entry(self, key: EntryKey) -> CachedEntry | None:
         with self._lock:
@@ -80,6 +84,10 @@ class FolderCache:
     def scan(self) -> tuple[CachedEntry, ...]:
         with self._lock:
             return tuple(entry for key in self.entries if (entry := self.entry(key)) is not None)
+
+    def recorded(self) -> tuple[EntryKey, ...]:
+        with self._lock:
+            return tuple(self.entries)
 
     def usage(self) -> CacheUsage:
         with self._lock:

@@ -7,6 +7,7 @@ from mx.core.eviction import (
     EvictionGoal,
     EvictionPlan,
     EvictionRun,
+    EvictionStep,
     KeepLimits,
     Shrink,
     Survivor,
@@ -94,7 +95,7 @@ def decode_progress(message: admin.EnsureProgress) -> EnsureUpdate:
 def encode_listing(listing: CacheListing) -> admin.ListModelsResponse:
     return build(
         admin.ListModelsResponse,
-        entries=map(_encode_entry, listing.entries),
+        entries=map(encode_entry, listing.entries),
         used_bytes=listing.used_bytes,
         free_bytes=listing.free_bytes,
         disk_bytes=listing.disk_bytes,
@@ -105,7 +106,7 @@ def encode_listing(listing: CacheListing) -> admin.ListModelsResponse:
 
 def decode_listing(message: admin.ListModelsResponse) -> CacheListing:
     return CacheListing(
-        entries=tuple(map(_decode_entry, message.entries)),
+        entries=tuple(map(decode_entry, message.entries)),
         used_bytes=message.used_bytes,
         free_bytes=message.free_bytes,
         disk_bytes=message.disk_bytes,
@@ -122,7 +123,7 @@ def decode_pin(message: admin.Pin) -> Pin:
     return Pin(message.until_ms if message.HasField("until_ms") else None, message.reason)
 
 
-def _encode_entry(entry: ListedEntry) -> admin.ModelEntry:
+def encode_entry(entry: ListedEntry) -> admin.ModelEntry:
     return build(
         admin.ModelEntry,
         key=encode_key(entry.key),
@@ -143,7 +144,7 @@ def _encode_entry(entry: ListedEntry) -> admin.ModelEntry:
     )
 
 
-def _decode_entry(message: admin.ModelEntry) -> ListedEntry:
+def decode_entry(message: admin.ModelEntry) -> ListedEntry:
     return ListedEntry(
         key=decode_key(message.key),
         status=_status(message.status),
@@ -209,28 +210,44 @@ def decode_plan(message: admin.EvictionPlan) -> EvictionPlan:
     )
 
 
-def encode_run(run: EvictionRun) -> admin.RunEvictionResponse:
+def encode_run(run: EvictionRun) -> admin.EvictionRun:
     return build(
-        admin.RunEvictionResponse,
+        admin.EvictionRun,
         run_id=run.run_id,
+        trigger=run.trigger,
         plan=encode_plan(run.plan),
-        bytes_freed=run.bytes_freed,
+        bytes_freed=max(0, run.bytes_freed),
         started_at_ms=run.started_at_ms,
         finished_at_ms=run.finished_at_ms,
         stayed=[_judged(key, 0, reason) for key, reason in run.failed],
     )
 
 
-def decode_run(message: admin.RunEvictionResponse) -> EvictionRun:
+def decode_run(message: admin.EvictionRun) -> EvictionRun:
     return EvictionRun(
         message.run_id,
         message.started_at_ms,
-        "command",
+        message.trigger,
         decode_plan(message.plan),
         message.bytes_freed,
         message.finished_at_ms,
         tuple((decode_key(one.key), one.reason) for one in message.stayed),
     )
+
+
+def encode_step(step: EvictionStep) -> admin.EvictionStep:
+    return build(
+        admin.EvictionStep,
+        key=encode_key(step.key),
+        bytes=max(0, step.bytes_gained),
+        stayed=step.stayed,
+        done=step.done,
+        total=step.total,
+    )
+
+
+def decode_step(message: admin.EvictionStep) -> EvictionStep:
+    return EvictionStep(decode_key(message.key), message.bytes, message.stayed, message.done, message.total)
 
 
 def _judged(key: EntryKey, size: int, reason: str) -> admin.Judged:

@@ -486,3 +486,17 @@ def test_journal_of_garbage_costs_bytes_and_nothing_else(cache: DiskCache) -> No
     staging = cache.begin(model.listing)
     model.fetch(staging)
     assert contents(staging.publish(revision=None, fence=lambda: True)) == dict(BASE)
+
+
+def test_a_checkpoint_while_a_file_is_accepted_spoils_no_digest(cache: DiskCache) -> None:
+    data = os.urandom(8 << 20)
+    file = ListedFile("model.safetensors", len(data), sha256(data))
+    for attempt in range(12):
+        key = EntryKey(ProviderName.HUGGING_FACE, f"org/race{attempt}", COMMIT)
+        staging = cache.begin(Listing(key, (file,)))
+        staging.path_for(file).write_bytes(data)
+        with ThreadPoolExecutor(4) as threads:
+            saves = [threads.submit(staging.checkpoint, file) for _ in range(3)]
+            threads.submit(staging.accept, file).result()
+            assert all(0 <= save.result() <= len(data) for save in saves)
+        staging.publish(revision=None, fence=lambda: True)

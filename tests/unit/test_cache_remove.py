@@ -320,7 +320,14 @@ def test_usage_counts_each_block_once_and_partial_files_too(cache: DiskCache) ->
     usage = cache.usage()
     assert usage.used_bytes == used(cache.root)
     assert 0 < usage.free_bytes <= usage.disk_bytes
-    assert set(usage.entries) == {entry.key for entry in cache.scan()}
+    half = hub_model("org/second").listing.key
+    assert set(usage.entries) == {entry.key for entry in cache.scan()} | {half}
+    # What removing the unfinished download gains is what is said of it.
+    assert usage.entries[half].total_bytes > 0
+    staging.close()
+    staged = cache.usage().entries[half].total_bytes
+    assert cache.remove(half) == staged
+    assert half not in cache.usage().entries
 
 
 def test_files_with_a_name_outside_gain_nothing(cache: DiskCache, tmp_path: Path) -> None:

@@ -62,7 +62,55 @@ def test_every_kind_of_damage_is_named(cache: DiskCache, model: SampleModel) -> 
 def test_lost_link_is_damage(cache: DiskCache) -> None:
     model = hub_model()
     (model.download(cache).root / "config.json").unlink()
+    assert [(f.path, f.kind) for f in cache.verify(model.key).faults] == [("config.json", FaultKind.LINK)]
+    # The bytes are there: nothing is asked for again.
+    assert cache.begin(model.listing).missing == ()
+
+
+@both()
+def test_files_that_nobody_recorded_are_named_and_are_no_damage(cache: DiskCache, model: SampleModel) -> None:
+    root = model.download(cache).root
+    (root / "nested" / "README.md").write_text("of another tool")
+    report = cache.verify(model.key)
+    assert (report.sound, report.extras) == (True, ("nested/README.md",))
+
+
+def test_models_inside_a_model_are_no_extras(cache: DiskCache) -> None:
+    outer, inner = bucket_model("s3://b/team"), bucket_model("s3://b/team/nested/other")
+    outer.download(cache)
+    inner.download(cache)
+    assert [cache.verify(one.key).extras for one in (outer, inner)] == [(), ()]
+
+
+def test_the_other_weight_mode_has_no_extras(cache: DiskCache) -> None:
+    hub_model().download(cache)
+    meta = hub_model(weights=False)
+    meta.download(cache)
+    assert cache.verify(meta.key).extras == ()
+    cache.condemn(hub_model().key, [WEIGHTS])
+    assert cache.verify(meta.key).extras == ()
+
+
+def test_a_condemned_entry_is_recorded_and_says_what_is_missing(cache: DiskCache) -> None:
+    model = hub_model()
+    model.download(cache)
+    cache.condemn(model.key, ["config.json"])
+    assert (cache.scan(), cache.recorded()) == ((), (model.key,))
     assert [(f.path, f.kind) for f in cache.verify(model.key).faults] == [("config.json", FaultKind.MISSING)]
+    model.download(cache)
+    assert cache.recorded() == (model.key,)
+
+
+@both()
+def test_who_watches_may_end_it(cache: DiskCache, model: SampleModel) -> None:
+    class EnoughError(Exception): ...
+
+    def stop(_count: int) -> None:
+        raise EnoughError
+
+    model.download(cache)
+    with pytest.raises(EnoughError):
+        cache.verify(model.key, progress=stop)
 
 
 def test_verify_without_an_entry(cache: DiskCache) -> None:
@@ -107,6 +155,16 @@ def test_condemned_entry_that_nobody_repairs_can_be_removed_or_cleaned(cache: Di
         assert cache.clean_abandoned(older_than_s=3600) == 0
         assert end(model.key) > 0
         assert list(cache.root.iterdir()) == []
+
+
+def test_what_is_left_of_a_condemned_entry_is_counted_as_its_own(cache: DiskCache) -> None:
+    entry = hub_model().download(cache)
+    assert cache.condemn(entry.key, [entry.files[0].path]) == (entry.key,)
+    assert cache.recorded() == (entry.key,)
+    left_bytes = cache.usage().entries[entry.key].total_bytes
+    assert left_bytes > 0
+    assert cache.remove(entry.key) == left_bytes
+    assert cache.usage().entries == {}
 
 
 def test_condemning_nothing_or_nonsense(cache: DiskCache) -> None:

@@ -355,3 +355,26 @@ def test_no_file_breaks_it(content: bytes | str, name: str, tmp_path: Path) -> N
     except SettingsError as error:
         problems = error.problems
     assert report or (problems and all(problems))
+
+
+def test_a_file_names_the_cache_below_the_environment(tmp_path: Path) -> None:
+    (tmp_path / ".model-express").mkdir()
+    (tmp_path / ".model-express/config.yaml").write_text("local_path: /mine\n")
+    assert load(tmp_path, scope="client").client_cache_root("huggingface") == Path("/mine")
+    assert load(tmp_path, scope="client").client_cache_root("ngc") == Path("/mine/ngc")
+    hub = load(tmp_path, scope="client", HF_HUB_CACHE="/hub")
+    assert (hub.client_cache_root("huggingface"), hub.client_cache_root("s3")) == (Path("/hub"), Path("/hub"))
+    assert hub.client_cache_root("ngc") == tmp_path / ".cache/ngc"
+    flag = load(tmp_path, scope="client", flags={"cache.local_path": "/flag"}, HF_HUB_CACHE="/hub")
+    assert flag.client_cache_root("huggingface") == Path("/flag")
+
+
+def test_the_server_of_model_init_is_asked_where_no_other_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".model-express").mkdir()
+    (tmp_path / ".model-express/config.yaml").write_text("server_endpoint: far:9\n")
+    found = load(tmp_path, scope="client")
+    assert found.client.endpoint == "http://far:9"
+    assert "config.yaml" in str(found.origins["client.endpoint"])
+    assert load(tmp_path, scope="client", MODEL_EXPRESS_ENDPOINT="near").client.endpoint == "http://near:8001"
+    named = load(tmp_path, scope="client", MODEL_EXPRESS_SERVER_ENDPOINT="near")
+    assert named.client.endpoint == "http://near:8001"

@@ -20,6 +20,7 @@ from mx.core.eviction import (
     Shrink,
     capacity,
     plan,
+    plan_removal,
     protection,
 )
 from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, Pin, ProviderName, ReadLease
@@ -214,10 +215,10 @@ def test_ten_thousand_entries_in_a_fifth_of_a_second() -> None:
         unused_threshold_s=900 * 3600, max_models=4_000, max_size_bytes=5 << 30, min_free_space_bytes=1
     )
     best_s = 1e9
-    for _ in range(3):  # the best of three: what the plan costs, not what the machine was busy with
-        begin = time.perf_counter()
+    for _ in range(5):  # the best of five, in CPU time: what the plan costs, not what else the machine does
+        begin = time.process_time()
         found = plan(records, usage=usage, policy=policy, now_ms=NOW_MS)
-        best_s = min(best_s, time.perf_counter() - begin)
+        best_s = min(best_s, time.process_time() - begin)
     assert found.met
     assert len(found.victims) + len(found.survivors) == 10_000
     assert best_s < 0.2
@@ -418,3 +419,29 @@ def test_a_plan_depends_on_its_input_only(
     records, usage, policy = situation
     one = plan(records, usage=usage, policy=policy, now_ms=NOW_MS, goal=goal)
     assert one == plan(reversed(records), usage=usage, policy=policy, now_ms=NOW_MS, goal=goal)
+
+
+@given(situations(), st.booleans())
+def test_a_removal_takes_all_but_what_is_held(
+    situation: tuple[list[ModelRecord], CacheUsage, EvictionPolicy], force: bool
+) -> None:
+    records, usage, _ = situation
+    found = plan_removal(records, usage=usage, now_ms=NOW_MS, force=force)
+    gone, stay = {v.key for v in found.victims}, {s.key for s in found.survivors}
+    assert (gone | stay, gone & stay) == ({r.key for r in records}, set())
+    for one in records:
+        read = any(lease.expires_at_ms > NOW_MS for lease in one.leases)
+        pinned = one.pin is not None and (one.pin.until_ms is None or one.pin.until_ms > NOW_MS)
+        assert (one.key in stay) == (read or (pinned and not force))
+    assert found.bytes_freed == freed(usage, gone)
+    assert found.target_bytes == freed(usage, gone | stay)
+    assert found.met == (not stay)
+
+
+def test_a_removal_leaves_work_under_way_and_takes_what_failed() -> None:
+    busy = record("busy", status=EntryStatus.DOWNLOADING, claim=Claim("s1", 1, NOW_MS + 1))
+    dead = record("dead", status=EntryStatus.DOWNLOADING, claim=Claim("s1", 1, NOW_MS))
+    failed = record("failed", status=EntryStatus.ERROR)
+    found = plan_removal([busy, dead, failed], usage=cache({dead.key: 5}), now_ms=NOW_MS)
+    assert names(found) == ["dead", "failed"]
+    assert [(s.key.name, s.reason) for s in found.survivors] == [("busy", "being downloaded by s1")]

@@ -115,10 +115,12 @@ def _below(folder: Folder, parts: tuple[str, ...]) -> Iterator[CompletionRecord]
                 yield from _below(below, (*parts, entry.name))
 
 
-def sound_records(folder: Folder, parts: tuple[str, ...]) -> Iterator[CompletionRecord]:
+def sound_records(
+    folder: Folder, parts: tuple[str, ...], *, place: str = COMPLETE
+) -> Iterator[CompletionRecord]:
     """Completion records of one model's folder that speak of this folder."""
     # A record that was copied from elsewhere speaks of other files than those here.
-    return (record for record in records_in(folder) if folder_of(record.key) == parts)
+    return (record for record in records_in(folder, place=place) if folder_of(record.key) == parts)
 
 
 def withdraw_overwritten(root: Folder, new: CompletionRecord) -> tuple[EntryKey, ...]:

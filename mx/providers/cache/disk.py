@@ -21,7 +21,7 @@ from mx.providers.cache.refs import read_ref, write_refs
 from mx.providers.cache.remove import remove_entry
 from mx.providers.cache.stage import DiskStaging, begin
 from mx.providers.cache.tree import Folder, Folders, Site, Step, no_step
-from mx.providers.cache.usage import complete_records, measure
+from mx.providers.cache.usage import complete_records, measure, recorded_keys
 from mx.providers.cache.verify import condemn_files, verify_entry
 
 
@@ -114,6 +114,10 @@ class DiskCache:
         with self._errors("reading the cache"), self._site.open() as root:
             return tuple(record.entry(self.root) for _, record in complete_records(root))
 
+    def recorded(self) -> tuple[EntryKey, ...]:
+        with self._errors("reading the cache"), self._site.open() as root:
+            return tuple(recorded_keys(root))
+
     def usage(self) -> CacheUsage:
         with self._errors("measuring the cache"), self._site.open() as root:
             return measure(root)
@@ -128,11 +132,18 @@ class DiskCache:
         return disk_errors(what, self._site.root)
 
 
-def open_cache(root: Path, *, now_ms: Callable[[], int] = _unix_ms, step: Step = no_step) -> DiskCache:
+def open_cache(
+    root: Path,
+    *,
+    now_ms: Callable[[], int] = _unix_ms,
+    step: Step = no_step,
+    only: frozenset[str] | None = None,
+) -> DiskCache:
     """The cache below ``root``, made if it is not there.
 
-    ``step`` is told the name of every change to the disk before it is made. Raises
-    PreconditionError when ``root`` is no folder, PermissionDeniedError, UnavailableError.
+    ``step`` is told the name of every change to the disk before it is made; ``only`` says which names
+    below a shared root are the cache's. Raises PreconditionError when ``root`` is no folder,
+    PermissionDeniedError, UnavailableError.
     """
     root = root.expanduser().absolute()
     with disk_errors("opening the cache", root):
@@ -142,7 +153,7 @@ def open_cache(root: Path, *, now_ms: Callable[[], int] = _unix_ms, step: Step =
             raise PreconditionError(
                 f"the cache {root} is no folder", remedy="set cache.directory to a folder"
             ) from None
-        site = Site(root, now_ms, step)
+        site = Site(root, now_ms, step, only)
         site.open().close()
     return DiskCache(site)
 

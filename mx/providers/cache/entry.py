@@ -80,10 +80,14 @@ class CompletionRecord:
         return json.dumps(document, separators=(",", ":")).encode() + b"\n"
 
     def entry(self, root: Path) -> CachedEntry:
-        folder = root.joinpath(*folder_of(self.key))
+        model = folder_of(self.key)
+        blocks = "/".join(model)
+        folder = root.joinpath(*model)
         if has_view(self.key.provider):
             folder = folder.joinpath(*view_of(self.key.commit))
-        files = tuple(CachedFile(f.path, f.size_bytes, f.digest, f.xxh3) for f in self.files)
+        files = tuple(
+            CachedFile(f.path, f.size_bytes, f.digest, f.xxh3, f"{blocks}/{f.slot}") for f in self.files
+        )
         return CachedEntry(self.key, folder, files, self.completed_at_ms)
 
 

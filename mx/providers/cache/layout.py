@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from mx.core.model import EntryKey, ListedFile, ProviderName, is_weight_file, safe_relative_path
 from mx.errors import InvalidArgumentError
@@ -67,6 +68,15 @@ def key_at(parts: tuple[str, ...]) -> EntryKey | None:
 def label(key: EntryKey) -> str:
     """One commit in one weight mode, as a file name."""
     return f"{key.commit or '-'}.{'full' if key.weights else 'meta'}"
+
+
+def staged_key(parts: tuple[str, ...], stage: str) -> EntryKey | None:
+    """Whose download a folder below ``stage`` is, in the model's folder with these parts."""
+    model = key_at(parts)
+    commit, _, mode = stage.rpartition(".")[0].rpartition(".")
+    if model is None or mode not in ("full", "meta") or not commit:
+        return None
+    return replace(model, commit="" if commit == "-" else commit, weights=mode == "full")
 
 
 def slot_of(provider: ProviderName, path: str, digest: str) -> str:

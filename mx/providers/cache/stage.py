@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mx.core.cached import CachedEntry, MissingFile
@@ -27,9 +27,13 @@ _SYNC = getattr(os, "fdatasync", os.fsync)
 
 @dataclass(slots=True)
 class _State:
-    """What we know of one listed file. ``in_slot``: verified, and only there (no second names here)."""
+    """What we know of one listed file. ``in_slot``: verified, and only there (no second names here).
+
+    ``hashing`` is held while ``hash`` moves on: a checkpoint may come while the file is accepted.
+    """
 
     listed: ListedFile
+    hashing: threading.Lock = field(default_factory=threading.Lock)
     offset: int = 0
     held: Held | None = None
     in_slot: bool = False
@@ -69,16 +73,27 @@ class DiskStaging:
         if state.held is not None:
             return file.size_bytes
         with self._errors(f"saving {file.path} of {self.key}"):
-            fd = self._open_part(state, os.O_RDWR | os.O_CREAT)
+            if not state.hashing.acquire(blocking=False):
+                return state.offset  # it is being accepted: that says more
             try:
-                found = os.fstat(fd)
-                progress = self._hash_of(state, found)
-                progress.advance(fd, min(found.st_size, file.size_bytes))
-                self._stage.step("sync part")
-                _SYNC(fd)
+                return self._save(state)
             finally:
-                os.close(fd)
-            self._journal.marked(file.path, at=progress.at, xxh3=progress.xxh3)
+                state.hashing.release()
+
+    def _save(self, state: _State) -> int:
+        """Sync what is there of a part and note how far it is hashed."""
+        if state.held is not None:
+            return state.listed.size_bytes
+        fd = self._open_part(state, os.O_RDWR | os.O_CREAT)
+        try:
+            found = os.fstat(fd)
+            progress = self._hash_of(state, found)
+            progress.advance(fd, min(found.st_size, state.listed.size_bytes))
+            self._stage.step("sync part")
+            _SYNC(fd)
+        finally:
+            os.close(fd)
+        self._journal.marked(state.listed.path, at=progress.at, xxh3=progress.xxh3)
         with self._lock:
             state.offset = progress.at
         return progress.at
@@ -87,7 +102,7 @@ class DiskStaging:
         state = self._state(file)
         if state.held is not None:
             return
-        with self._errors(f"checking {file.path} of {self.key}"):
+        with self._errors(f"checking {file.path} of {self.key}"), state.hashing:
             fd = self._open_part(state, os.O_RDWR | (os.O_CREAT if file.size_bytes == 0 else 0))
             try:
                 held = self._check(state, fd)

@@ -36,25 +36,29 @@ class Folder:
     """An open folder. Names are single parts; close it, or use it as a context manager.
 
     With a ``prefix`` every call names a folder below the open one anew, and so fails once that
-    folder was renamed: how a download notices that it was taken over.
+    folder was renamed: how a download notices that it was taken over. ``only`` are the names that
+    walks see; None sees all.
     """
 
-    __slots__ = ("fd", "path", "prefix", "step")
+    __slots__ = ("fd", "only", "path", "prefix", "step")
 
-    def __init__(self, fd: int, path: Path, step: Step, *, prefix: str = "") -> None:
+    def __init__(
+        self, fd: int, path: Path, step: Step, *, prefix: str = "", only: frozenset[str] | None = None
+    ) -> None:
         self.fd = fd
         self.path = path
         self.step = step
         self.prefix = prefix
+        self.only = only
 
     def within(self, name: str) -> Folder:
         """The folder below by its name, not by what the name means now."""
         return Folder(os.dup(self.fd), self.path / name, self.step, prefix=f"{name}/")
 
     @classmethod
-    def open_root(cls, root: Path, *, step: Step) -> Folder:
+    def open_root(cls, root: Path, *, step: Step, only: frozenset[str] | None = None) -> Folder:
         """The root may itself be reached through links: where it is, is the operator's choice."""
-        return cls(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), root, step)
+        return cls(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), root, step, only=only)
 
     def __enter__(self) -> Folder:
         return self
@@ -99,7 +103,7 @@ class Folder:
         fd = os.open(self.prefix or ".", _FOLDER, dir_fd=self.fd)
         try:
             with os.scandir(fd) as found:
-                yield from list(found)
+                yield from [entry for entry in found if self.only is None or entry.name in self.only]
         finally:
             os.close(fd)
 
@@ -247,14 +251,18 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a cache is and what it takes from outside: ``now_ms`` and ``step``."""
+    """Where a cache is and what it takes from outside: ``now_ms`` and ``step``.
+
+    ``only`` are the names below the root that belong to it, where others share the root.
+    """
 
     root: Path
     now_ms: Callable[[], int]
     step: Step = no_step
+    only: frozenset[str] | None = None
 
     def open(self) -> Folder:
-        return Folder.open_root(self.root, step=self.step)
+        return Folder.open_root(self.root, step=self.step, only=self.only)
 
 
 class Folders:

@@ -11,7 +11,16 @@ from mx.core.cached import CacheUsage, EntryUsage
 from mx.core.model import EntryKey
 from mx.providers.cache.claimants import collect_links, model_folders, sound_records
 from mx.providers.cache.entry import CompletionRecord, missing_files
-from mx.providers.cache.layout import folder_of, has_view, view_of
+from mx.providers.cache.layout import (
+    BOOKS,
+    COMPLETE,
+    CONDEMNED,
+    STAGE,
+    folder_of,
+    has_view,
+    staged_key,
+    view_of,
+)
 from mx.providers.cache.tree import Folder, Folders
 
 
@@ -27,14 +36,32 @@ def complete_records(root: Folder) -> Iterator[tuple[Folder, CompletionRecord]]:
                     yield model, record
 
 
+def recorded_keys(root: Folder) -> Iterator[EntryKey]:
+    """Every entry with a completion record, in its place or condemned, whatever became of its files."""
+    for parts in model_folders(root):
+        model = root.find(*parts)
+        if model is None:
+            continue
+        with model:
+            for place in (COMPLETE, CONDEMNED):
+                yield from (record.key for record in sound_records(model, parts, place=place))
+
+
 def measure(root: Folder) -> CacheUsage:
     """Walk everything below the root; OSError when it can't be read."""
     sizes: dict[EntryKey, dict[str, int]] = {}
     commits: dict[str, set[str]] = {}
-    for model, record in complete_records(root):
-        folder = "/".join(folder_of(record.key))
-        commits.setdefault(folder, set()).add(record.key.commit)
-        sizes[record.key] = _blocks(model, record, folder)
+    for parts in model_folders(root):
+        model = root.find(*parts)
+        if model is None:
+            continue
+        folder = "/".join(parts)
+        with model:
+            for record in _counted_records(model, parts):
+                commits.setdefault(folder, set()).add(record.key.commit)
+                sizes[record.key] = _blocks(model, record, folder)
+            for key, name, size in _stages(model, parts):
+                sizes.setdefault(key, {})[f"{folder}/{name}"] = size
     _leave_out_foreign(root, sizes, commits)
     users = Counter(slot for slots in sizes.values() for slot in slots)
     space = os.fstatvfs(root.fd)
@@ -44,6 +71,27 @@ def measure(root: Folder) -> CacheUsage:
         disk_bytes=space.f_blocks * space.f_frsize,
         entries={key: _entry_usage(slots, users) for key, slots in sizes.items()},
     )
+
+
+def _counted_records(model: Folder, parts: tuple[str, ...]) -> Iterator[CompletionRecord]:
+    """Entries, and those that lost a file or wait for one: what is left of them costs disk too."""
+    yield from sound_records(model, parts)
+    yield from sound_records(model, parts, place=CONDEMNED)
+
+
+def _stages(model: Folder, parts: tuple[str, ...]) -> Iterator[tuple[EntryKey, str, int]]:
+    """Downloads under way or left behind: whose they are, a name for each, what they cost."""
+    stages = model.find(BOOKS, STAGE)
+    if stages is None:
+        return
+    with stages:
+        for name in stages.names():
+            key, stage = staged_key(parts, name), stages.find(name)
+            if stage is None:
+                continue
+            with stage:
+                if key is not None:
+                    yield key, f"{BOOKS}/{STAGE}/{name}", _walk(stage, set(), single=True)
 
 
 def _blocks(model: Folder, record: CompletionRecord, folder: str) -> dict[str, int]:
@@ -76,7 +124,7 @@ def _leave_out_foreign(
     foreign = {folder: _foreign_slots(root, folder, ours) for folder, ours in commits.items()}
     for key, slots in sizes.items():
         if has_view(key.provider):
-            for slot in foreign["/".join(folder_of(key))] & slots.keys():
+            for slot in foreign.get("/".join(folder_of(key)), set()) & slots.keys():
                 slots[slot] = 0
 
 
@@ -94,7 +142,8 @@ def _foreign_slots(root: Folder, folder: str, ours: set[str]) -> set[str]:
     return {f"{folder}/{slot}" for slot in found}
 
 
-def _walk(folder: Folder, seen: set[tuple[int, int]]) -> int:
+def _walk(folder: Folder, seen: set[tuple[int, int]], *, single: bool = False) -> int:
+    """Blocks below a folder; with ``single`` only of files that have no second name."""
     total = 0
     for entry in folder.entries():
         try:
@@ -105,10 +154,10 @@ def _walk(folder: Folder, seen: set[tuple[int, int]]) -> int:
             below = folder.find(entry.name)
             if below is not None:
                 with below:
-                    total += _walk(below, seen)
+                    total += _walk(below, seen, single=single)
         elif state.st_nlink == 1:
             total += state.st_blocks * 512
-        elif (state.st_dev, state.st_ino) not in seen:
+        elif not single and (state.st_dev, state.st_ino) not in seen:
             seen.add((state.st_dev, state.st_ino))
             total += state.st_blocks * 512
     return total

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 
 from mx.core.cached import FaultKind, FileFault, VerifyReport
 from mx.core.model import EntryKey
@@ -11,15 +12,15 @@ from mx.errors import InvalidArgumentError, NotFoundError
 from mx.providers.cache.claimants import plain_records, sound_records, withdraw
 from mx.providers.cache.entry import CompletionRecord, RecordedFile, missing_files, read_record
 from mx.providers.cache.hashing import FileHash
-from mx.providers.cache.layout import BOOKS, CONDEMNED, TRASH, folder_of, has_view
+from mx.providers.cache.layout import BOOKS, COMPLETE, CONDEMNED, TRASH, folder_of, has_view, view_of
 from mx.providers.cache.tree import Folder, Folders, fresh_name
 
 Progress = Callable[[int], None]
 
 
 def verify_entry(root: Folder, key: EntryKey, *, progress: Progress | None) -> VerifyReport:
-    """Read every file of a recorded entry; NotFoundError when there is no record."""
-    model, record = _recorded(root, key)
+    """Read every file of a recorded entry, condemned ones too; NotFoundError when there is no record."""
+    model, record = _recorded(root, key, COMPLETE, CONDEMNED)
     read = 0
     faults: list[FileFault] = []
     with model, Folders(model) as slots:
@@ -28,10 +29,36 @@ def verify_entry(root: Folder, key: EntryKey, *, progress: Progress | None) -> V
             fault, count = _check(slots, file, progress)
             read += count
             if fault is None and file.path in lost:
-                fault = FileFault(file.path, FaultKind.MISSING, "the snapshot has no link to it")
+                fault = FileFault(file.path, FaultKind.LINK, "the snapshot has no link to it")
             if fault is not None:
                 faults.append(fault)
-    return VerifyReport(key, len(record.files), read, tuple(faults))
+        extras = _extras(model, key)
+    return VerifyReport(key, len(record.files), read, tuple(faults), extras)
+
+
+def _extras(model: Folder, key: EntryKey) -> tuple[str, ...]:
+    """Files where readers of this commit look, in no record of it; other models below are not ours."""
+    place = model.find(*view_of(key.commit)) if has_view(key.provider) else model.find()
+    if place is None:
+        return ()
+    known: set[str] = set()
+    for mode in (True, False):
+        for state in (COMPLETE, CONDEMNED):
+            record = read_record(model, replace(key, weights=mode), place=state)
+            if record is not None:
+                known.update(file.path for file in record.files)
+    with place:
+        return tuple(sorted(set(_names_below(place, "")) - known))
+
+
+def _names_below(folder: Folder, prefix: str) -> Iterator[str]:
+    for entry in folder.entries():
+        if not entry.is_dir(follow_symlinks=False):
+            yield prefix + entry.name
+        elif entry.name != BOOKS and (below := folder.find(entry.name)) is not None:
+            with below:
+                if below.lstat(BOOKS) is None:
+                    yield from _names_below(below, f"{prefix}{entry.name}/")
 
 
 def _check(slots: Folders, file: RecordedFile, progress: Progress | None) -> tuple[FileFault | None, int]:
@@ -62,7 +89,7 @@ def _check(slots: Folders, file: RecordedFile, progress: Progress | None) -> tup
 
 def condemn_files(root: Folder, key: EntryKey, paths: Collection[str]) -> tuple[EntryKey, ...]:
     """Withdraw every entry that uses these files, then delete the files."""
-    model, record = _recorded(root, key)
+    model, record = _recorded(root, key, COMPLETE)
     with model:
         bad = {file.slot for file in record.files if file.path in set(paths)}
         unknown = set(paths) - {file.path for file in record.files}
@@ -96,11 +123,11 @@ def _withdraw_users(root: Folder, model: Folder, key: EntryKey, slots: set[str])
     return tuple(withdrawn)
 
 
-def _recorded(root: Folder, key: EntryKey) -> tuple[Folder, CompletionRecord]:
+def _recorded(root: Folder, key: EntryKey, *places: str) -> tuple[Folder, CompletionRecord]:
     model = root.find(*folder_of(key))
-    record = None if model is None else read_record(model, key)
-    if model is None or record is None:
-        if model is not None:
-            model.close()
-        raise NotFoundError(f"{key} is not complete in the cache", remedy="download it")
-    return model, record
+    if model is not None:
+        for place in places:
+            if (record := read_record(model, key, place=place)) is not None:
+                return model, record
+        model.close()
+    raise NotFoundError(f"{key} is not complete in the cache", remedy="download it")

@@ -74,43 +74,85 @@ DESCRIPTOR = add_file(
     b'aders\x18\r \x03(\t\x12\x1a\n\x12requested_revision\x18\x0e \x01(\t\x12\x13\n\x0bretry_at_ms\x18\x0f \x01(\x03"9\n\x03'
     b'Pin\x12\x15\n\x08until_ms\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x02 \x01(\tB\x0b\n\t_until_ms"c\n\x12Remov'
     b'eModelRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x06commit\x18\x03 \x01(\tH\x00\x88'
-    b'\x01\x01\x12\r\n\x05force\x18\x04 \x01(\x08B\t\n\x07_commit"R\n\x13RemoveModelResponse\x12&\n\x07removed\x18\x01'
-    b' \x03(\x0b2\x15.mx.admin.v1.EntryKey\x12\x13\n\x0bbytes_freed\x18\x02 \x01(\x04"T\n\x0fPinModelRequ'
-    b'est\x12"\n\x03key\x18\x01 \x01(\x0b2\x15.mx.admin.v1.EntryKey\x12\x1d\n\x03pin\x18\x02 \x01(\x0b2\x10.mx.admin.'
-    b'v1.Pin"\x12\n\x10PinModelResponse"\x8b\x01\n\x13PlanEvictionRequest\x12\x15\n\x08to_bytes\x18\x01'
-    b' \x01(\x04H\x00\x88\x01\x01\x12\x19\n\x0cunused_for_s\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12$\n\x04keys\x18\x03 \x01(\x0b2\x16.mx.admin.v1'
-    b'.EntryKeysB\x0b\n\t_to_bytesB\x0f\n\r_unused_for_s"0\n\tEntryKeys\x12#\n\x04keys\x18\x01 '
-    b'\x03(\x0b2\x15.mx.admin.v1.EntryKey"\x94\x01\n\x0cEvictionPlan\x12$\n\x07victims\x18\x01 \x03(\x0b2\x13.m'
-    b'x.admin.v1.Judged\x12&\n\tsurvivors\x18\x02 \x03(\x0b2\x13.mx.admin.v1.Judged\x12\x13\n\x0bbyt'
-    b'es_freed\x18\x03 \x01(\x04\x12\x14\n\x0ctarget_bytes\x18\x04 \x01(\x04\x12\x0b\n\x03met\x18\x05 \x01(\x08"K\n\x06Judged\x12"\n\x03k'
-    b'ey\x18\x01 \x01(\x0b2\x15.mx.admin.v1.EntryKey\x12\r\n\x05bytes\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t"?'
-    b'\n\x14PlanEvictionResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b2\x19.mx.admin.v1.EvictionPlan"'
-    b'=\n\x12RunEvictionRequest\x12\'\n\x04plan\x18\x01 \x01(\x0b2\x19.mx.admin.v1.EvictionPlan"\xb7'
-    b"\x01\n\x13RunEvictionResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12'\n\x04plan\x18\x02 \x01(\x0b2\x19.mx.admin."
-    b'v1.EvictionPlan\x12\x13\n\x0bbytes_freed\x18\x03 \x01(\x04\x12\x15\n\rstarted_at_ms\x18\x04 \x01(\x03\x12\x16\n\x0ef'
-    b'inished_at_ms\x18\x05 \x01(\x03\x12#\n\x06stayed\x18\x06 \x03(\x0b2\x13.mx.admin.v1.Judged*J\n\x08Stra'
-    b'tegy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x11\n\rSTRATEGY_PEER\x10\x01\x12\x11\n\rSTRATEGY_DI'
-    b'SK\x10\x02*\x7f\n\rTransferState\x12\x1e\n\x1aTRANSFER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16TRANSFE'
-    b'R_STATE_RUNNING\x10\x01\x12\x17\n\x13TRANSFER_STATE_DONE\x10\x02\x12\x19\n\x15TRANSFER_STATE_FAI'
-    b'LED\x10\x032\xa2\t\n\x0cAdminService\x12\\\n\x0fGetServerStatus\x12#.mx.admin.v1.GetServe'
-    b'rStatusRequest\x1a$.mx.admin.v1.GetServerStatusResponse\x12S\n\x0cAnnounce'
-    b'Peer\x12 .mx.admin.v1.AnnouncePeerRequest\x1a!.mx.admin.v1.AnnouncePee'
-    b'rResponse\x12J\n\tFindPeers\x12\x1d.mx.admin.v1.FindPeersRequest\x1a\x1e.mx.admin'
-    b'.v1.FindPeersResponse\x12Y\n\x0eListSourceRows\x12".mx.admin.v1.ListSource'
-    b'RowsRequest\x1a#.mx.admin.v1.ListSourceRowsResponse\x12J\n\tGetSource\x12\x1d.'
-    b'mx.admin.v1.GetSourceRequest\x1a\x1e.mx.admin.v1.GetSourceResponse\x12Y\n\x0e'
-    b'WithdrawSource\x12".mx.admin.v1.WithdrawSourceRequest\x1a#.mx.admin.v1'
-    b'.WithdrawSourceResponse\x12Y\n\x0eReportTransfer\x12".mx.admin.v1.ReportTr'
-    b'ansferRequest\x1a#.mx.admin.v1.ReportTransferResponse\x12V\n\rListTransf'
-    b'ers\x12!.mx.admin.v1.ListTransfersRequest\x1a".mx.admin.v1.ListTransfe'
-    b'rsResponse\x12M\n\x0bEnsureModel\x12\x1f.mx.admin.v1.EnsureModelRequest\x1a\x1b.mx.'
-    b'admin.v1.EnsureProgress0\x01\x12M\n\nListModels\x12\x1e.mx.admin.v1.ListModels'
-    b'Request\x1a\x1f.mx.admin.v1.ListModelsResponse\x12P\n\x0bRemoveModel\x12\x1f.mx.adm'
-    b'in.v1.RemoveModelRequest\x1a .mx.admin.v1.RemoveModelResponse\x12G\n\x08Pi'
-    b'nModel\x12\x1c.mx.admin.v1.PinModelRequest\x1a\x1d.mx.admin.v1.PinModelRespo'
-    b'nse\x12S\n\x0cPlanEviction\x12 .mx.admin.v1.PlanEvictionRequest\x1a!.mx.admin'
-    b'.v1.PlanEvictionResponse\x12P\n\x0bRunEviction\x12\x1f.mx.admin.v1.RunEvictio'
-    b'nRequest\x1a .mx.admin.v1.RunEvictionResponseb\x06proto3'
+    b'\x01\x01\x12\r\n\x05force\x18\x04 \x01(\x08B\t\n\x07_commit"^\n\x11RemoveModelUpdate\x12&\n\x07removed\x18\x01 \x03'
+    b'(\x0b2\x15.mx.admin.v1.EntryKey\x12\x13\n\x0bbytes_freed\x18\x02 \x01(\x04\x12\x0c\n\x04done\x18\x03 \x01(\x08"c\n\x12'
+    b'PlanRemovalRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x06commit\x18\x03 \x01'
+    b'(\tH\x00\x88\x01\x01\x12\r\n\x05force\x18\x04 \x01(\x08B\t\n\x07_commit">\n\x13PlanRemovalResponse\x12\'\n\x04plan'
+    b'\x18\x01 \x01(\x0b2\x19.mx.admin.v1.EvictionPlan"6\n\x10ShowModelRequest\x12"\n\x03key\x18\x01 \x01'
+    b'(\x0b2\x15.mx.admin.v1.EntryKey"\xb0\x02\n\x11ShowModelResponse\x12&\n\x05entry\x18\x01 \x01(\x0b2\x17'
+    b'.mx.admin.v1.ModelEntry\x12\x0c\n\x04root\x18\x02 \x01(\t\x12\x17\n\x0fcompleted_at_ms\x18\x03 \x01(\x03\x12%'
+    b'\n\x05files\x18\x04 \x03(\x0b2\x16.mx.admin.v1.ShownFile\x12*\n\x0bshares_with\x18\x05 \x03(\x0b2\x15.mx.'
+    b'admin.v1.EntryKey\x12\r\n\x05owner\x18\x06 \x01(\t\x12\x1b\n\x13claim_expires_at_ms\x18\x07 \x01(\x03\x12\x13\n'
+    b'\x0bclaim_token\x18\x08 \x01(\x04\x12&\n\x06leases\x18\t \x03(\x0b2\x16.mx.admin.v1.ReadLease\x12\x10\n\x08at'
+    b'tempts\x18\n \x01(\r"c\n\tShownFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06digest\x18'
+    b'\x03 \x01(\t\x12\x0c\n\x04xxh3\x18\x04 \x01(\t\x12\r\n\x05block\x18\x05 \x01(\t\x12\r\n\x05users\x18\x06 \x01(\r"D\n\tReadLease\x12\x10'
+    b'\n\x08lease_id\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12\x15\n\rexpires_at_ms\x18\x03 \x01(\x03"T\n\x0fPinMo'
+    b'delRequest\x12"\n\x03key\x18\x01 \x01(\x0b2\x15.mx.admin.v1.EntryKey\x12\x1d\n\x03pin\x18\x02 \x01(\x0b2\x10.mx'
+    b'.admin.v1.Pin"\x12\n\x10PinModelResponse"\x8b\x01\n\x13PlanEvictionRequest\x12\x15\n\x08to_'
+    b'bytes\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x19\n\x0cunused_for_s\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12$\n\x04keys\x18\x03 \x01(\x0b2\x16.mx.a'
+    b'dmin.v1.EntryKeysB\x0b\n\t_to_bytesB\x0f\n\r_unused_for_s"0\n\tEntryKeys\x12#\n\x04'
+    b'keys\x18\x01 \x03(\x0b2\x15.mx.admin.v1.EntryKey"\x94\x01\n\x0cEvictionPlan\x12$\n\x07victims\x18\x01 '
+    b'\x03(\x0b2\x13.mx.admin.v1.Judged\x12&\n\tsurvivors\x18\x02 \x03(\x0b2\x13.mx.admin.v1.Judged'
+    b'\x12\x13\n\x0bbytes_freed\x18\x03 \x01(\x04\x12\x14\n\x0ctarget_bytes\x18\x04 \x01(\x04\x12\x0b\n\x03met\x18\x05 \x01(\x08"K\n\x06Judg'
+    b'ed\x12"\n\x03key\x18\x01 \x01(\x0b2\x15.mx.admin.v1.EntryKey\x12\r\n\x05bytes\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18'
+    b'\x03 \x01(\t"?\n\x14PlanEvictionResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b2\x19.mx.admin.v1.Evicti'
+    b'onPlan"=\n\x12RunEvictionRequest\x12\'\n\x04plan\x18\x01 \x01(\x0b2\x19.mx.admin.v1.Evictio'
+    b'nPlan"c\n\x11RunEvictionUpdate\x12\'\n\x04step\x18\x01 \x01(\x0b2\x19.mx.admin.v1.EvictionS'
+    b'tep\x12%\n\x03run\x18\x02 \x01(\x0b2\x18.mx.admin.v1.EvictionRun"n\n\x0cEvictionStep\x12"\n\x03ke'
+    b'y\x18\x01 \x01(\x0b2\x15.mx.admin.v1.EntryKey\x12\r\n\x05bytes\x18\x02 \x01(\x04\x12\x0e\n\x06stayed\x18\x03 \x01(\t\x12\x0c\n'
+    b'\x04done\x18\x04 \x01(\x04\x12\r\n\x05total\x18\x05 \x01(\x04"\xc0\x01\n\x0bEvictionRun\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07tr'
+    b"igger\x18\x02 \x01(\t\x12'\n\x04plan\x18\x03 \x01(\x0b2\x19.mx.admin.v1.EvictionPlan\x12\x13\n\x0bbytes_fr"
+    b'eed\x18\x04 \x01(\x04\x12\x15\n\rstarted_at_ms\x18\x05 \x01(\x03\x12\x16\n\x0efinished_at_ms\x18\x06 \x01(\x03\x12#\n\x06stay'
+    b'ed\x18\x07 \x03(\x0b2\x13.mx.admin.v1.Judged"M\n\x13VerifyModelsRequest\x12$\n\x04keys\x18\x01 \x01'
+    b'(\x0b2\x16.mx.admin.v1.EntryKeys\x12\x10\n\x08on_fault\x18\x02 \x01(\t"h\n\x0cVerifyUpdate\x12-\n\x08'
+    b'progress\x18\x01 \x01(\x0b2\x1b.mx.admin.v1.VerifyProgress\x12)\n\x05entry\x18\x02 \x01(\x0b2\x1a.mx.'
+    b'admin.v1.EntryVerified"\xd2\x01\n\x0eVerifyProgress\x12"\n\x03key\x18\x01 \x01(\x0b2\x15.mx.admi'
+    b'n.v1.EntryKey\x12\x12\n\nbytes_done\x18\x02 \x01(\x04\x12\x13\n\x0bbytes_total\x18\x03 \x01(\x04\x12\x14\n\x0centrie'
+    b's_done\x18\x04 \x01(\x04\x12\x15\n\rentries_total\x18\x05 \x01(\x04\x12\x11\n\x04rate\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05eta_s\x18'
+    b'\x07 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04note\x18\x08 \x01(\tB\x07\n\x05_rateB\x08\n\x06_eta_s"\xd9\x01\n\rEntryVerified\x12"\n'
+    b'\x03key\x18\x01 \x01(\x0b2\x15.mx.admin.v1.EntryKey\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\r\n\x05files\x18\x03 \x01('
+    b'\x04\x12\x12\n\nbytes_read\x18\x04 \x01(\x04\x12&\n\x06faults\x18\x05 \x03(\x0b2\x16.mx.admin.v1.FileFault\x12\x0e\n'
+    b'\x06extras\x18\x06 \x03(\t\x12\x0e\n\x06detail\x18\x07 \x01(\t\x12(\n\twithdrawn\x18\x08 \x03(\x0b2\x15.mx.admin.v1.E'
+    b'ntryKey"7\n\tFileFault\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06detail\x18\x03 \x01(\t'
+    b'"$\n\x14GetCacheStatsRequest\x12\x0c\n\x04runs\x18\x01 \x01(\r"\x9a\x02\n\x15GetCacheStatsResponse'
+    b'\x12\x0c\n\x04root\x18\x01 \x01(\t\x12%\n\x05kinds\x18\x02 \x03(\x0b2\x16.mx.admin.v1.KindStats\x12\x12\n\nused_by'
+    b'tes\x18\x03 \x01(\x04\x12\x12\n\nfree_bytes\x18\x04 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x05 \x01(\x04\x12(\n\x06limits\x18\x06 \x01('
+    b'\x0b2\x18.mx.admin.v1.CacheLimits\x12\x1b\n\x0enext_run_at_ms\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12&\n\x04runs'
+    b'\x18\x08 \x03(\x0b2\x18.mx.admin.v1.EvictionRun\x12\x0e\n\x06now_ms\x18\t \x01(\x03B\x11\n\x0f_next_run_at'
+    b'_ms"b\n\tKindStats\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05total\x18\x02 \x01(\x04\x12\x0e\n\x06active\x18\x03 \x01(\x04\x12\r\n'
+    b'\x05bytes\x18\x04 \x01(\x04\x12\x19\n\x11reclaimable_bytes\x18\x05 \x01(\x04"\xa2\x02\n\x0bCacheLimits\x12\x0f\n\x07enabl'
+    b'ed\x18\x01 \x01(\x08\x12\x1b\n\x0emax_size_bytes\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12!\n\x14min_free_space_bytes\x18\x03 '
+    b'\x01(\x04H\x01\x88\x01\x01\x12\x17\n\nmax_models\x18\x04 \x01(\x04H\x02\x88\x01\x01\x12\x1f\n\x12unused_threshold_s\x18\x05 \x01(\x01H\x03\x88'
+    b'\x01\x01\x12\x12\n\nhigh_water\x18\x06 \x01(\x01\x12\x11\n\tlow_water\x18\x07 \x01(\x01\x12\x0f\n\x07grace_s\x18\x08 \x01(\x01B\x11\n\x0f_m'
+    b'ax_size_bytesB\x17\n\x15_min_free_space_bytesB\r\n\x0b_max_modelsB\x15\n\x13_unused'
+    b'_threshold_s*J\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x11\n\rSTRATEGY_P'
+    b'EER\x10\x01\x12\x11\n\rSTRATEGY_DISK\x10\x02*\x7f\n\rTransferState\x12\x1e\n\x1aTRANSFER_STATE_UNSP'
+    b'ECIFIED\x10\x00\x12\x1a\n\x16TRANSFER_STATE_RUNNING\x10\x01\x12\x17\n\x13TRANSFER_STATE_DONE\x10\x02\x12\x19'
+    b'\n\x15TRANSFER_STATE_FAILED\x10\x032\xe7\x0b\n\x0cAdminService\x12\\\n\x0fGetServerStatus\x12#.'
+    b'mx.admin.v1.GetServerStatusRequest\x1a$.mx.admin.v1.GetServerStatus'
+    b'Response\x12S\n\x0cAnnouncePeer\x12 .mx.admin.v1.AnnouncePeerRequest\x1a!.mx.'
+    b'admin.v1.AnnouncePeerResponse\x12J\n\tFindPeers\x12\x1d.mx.admin.v1.FindPee'
+    b'rsRequest\x1a\x1e.mx.admin.v1.FindPeersResponse\x12Y\n\x0eListSourceRows\x12".mx'
+    b'.admin.v1.ListSourceRowsRequest\x1a#.mx.admin.v1.ListSourceRowsResp'
+    b'onse\x12J\n\tGetSource\x12\x1d.mx.admin.v1.GetSourceRequest\x1a\x1e.mx.admin.v1.G'
+    b'etSourceResponse\x12Y\n\x0eWithdrawSource\x12".mx.admin.v1.WithdrawSourceR'
+    b'equest\x1a#.mx.admin.v1.WithdrawSourceResponse\x12Y\n\x0eReportTransfer\x12".'
+    b'mx.admin.v1.ReportTransferRequest\x1a#.mx.admin.v1.ReportTransferRe'
+    b'sponse\x12V\n\rListTransfers\x12!.mx.admin.v1.ListTransfersRequest\x1a".mx.'
+    b'admin.v1.ListTransfersResponse\x12M\n\x0bEnsureModel\x12\x1f.mx.admin.v1.Ensu'
+    b'reModelRequest\x1a\x1b.mx.admin.v1.EnsureProgress0\x01\x12M\n\nListModels\x12\x1e.mx'
+    b'.admin.v1.ListModelsRequest\x1a\x1f.mx.admin.v1.ListModelsResponse\x12J\n\t'
+    b'ShowModel\x12\x1d.mx.admin.v1.ShowModelRequest\x1a\x1e.mx.admin.v1.ShowModel'
+    b'Response\x12P\n\x0bRemoveModel\x12\x1f.mx.admin.v1.RemoveModelRequest\x1a\x1e.mx.ad'
+    b'min.v1.RemoveModelUpdate0\x01\x12P\n\x0bPlanRemoval\x12\x1f.mx.admin.v1.PlanRemo'
+    b'valRequest\x1a .mx.admin.v1.PlanRemovalResponse\x12G\n\x08PinModel\x12\x1c.mx.ad'
+    b'min.v1.PinModelRequest\x1a\x1d.mx.admin.v1.PinModelResponse\x12S\n\x0cPlanEvi'
+    b'ction\x12 .mx.admin.v1.PlanEvictionRequest\x1a!.mx.admin.v1.PlanEvicti'
+    b'onResponse\x12P\n\x0bRunEviction\x12\x1f.mx.admin.v1.RunEvictionRequest\x1a\x1e.mx.'
+    b'admin.v1.RunEvictionUpdate0\x01\x12M\n\x0cVerifyModels\x12 .mx.admin.v1.Verif'
+    b'yModelsRequest\x1a\x19.mx.admin.v1.VerifyUpdate0\x01\x12V\n\rGetCacheStats\x12!.m'
+    b'x.admin.v1.GetCacheStatsRequest\x1a".mx.admin.v1.GetCacheStatsRespo'
+    b'nseb\x06proto3'
 )
 
 STRATEGY_UNSPECIFIED = 0
@@ -154,7 +196,13 @@ ListModelsResponse = message(DESCRIPTOR, "ListModelsResponse")
 ModelEntry = message(DESCRIPTOR, "ModelEntry")
 Pin = message(DESCRIPTOR, "Pin")
 RemoveModelRequest = message(DESCRIPTOR, "RemoveModelRequest")
-RemoveModelResponse = message(DESCRIPTOR, "RemoveModelResponse")
+RemoveModelUpdate = message(DESCRIPTOR, "RemoveModelUpdate")
+PlanRemovalRequest = message(DESCRIPTOR, "PlanRemovalRequest")
+PlanRemovalResponse = message(DESCRIPTOR, "PlanRemovalResponse")
+ShowModelRequest = message(DESCRIPTOR, "ShowModelRequest")
+ShowModelResponse = message(DESCRIPTOR, "ShowModelResponse")
+ShownFile = message(DESCRIPTOR, "ShownFile")
+ReadLease = message(DESCRIPTOR, "ReadLease")
 PinModelRequest = message(DESCRIPTOR, "PinModelRequest")
 PinModelResponse = message(DESCRIPTOR, "PinModelResponse")
 PlanEvictionRequest = message(DESCRIPTOR, "PlanEvictionRequest")
@@ -163,7 +211,18 @@ EvictionPlan = message(DESCRIPTOR, "EvictionPlan")
 Judged = message(DESCRIPTOR, "Judged")
 PlanEvictionResponse = message(DESCRIPTOR, "PlanEvictionResponse")
 RunEvictionRequest = message(DESCRIPTOR, "RunEvictionRequest")
-RunEvictionResponse = message(DESCRIPTOR, "RunEvictionResponse")
+RunEvictionUpdate = message(DESCRIPTOR, "RunEvictionUpdate")
+EvictionStep = message(DESCRIPTOR, "EvictionStep")
+EvictionRun = message(DESCRIPTOR, "EvictionRun")
+VerifyModelsRequest = message(DESCRIPTOR, "VerifyModelsRequest")
+VerifyUpdate = message(DESCRIPTOR, "VerifyUpdate")
+VerifyProgress = message(DESCRIPTOR, "VerifyProgress")
+EntryVerified = message(DESCRIPTOR, "EntryVerified")
+FileFault = message(DESCRIPTOR, "FileFault")
+GetCacheStatsRequest = message(DESCRIPTOR, "GetCacheStatsRequest")
+GetCacheStatsResponse = message(DESCRIPTOR, "GetCacheStatsResponse")
+KindStats = message(DESCRIPTOR, "KindStats")
+CacheLimits = message(DESCRIPTOR, "CacheLimits")
 
 AdminService_NAME = DESCRIPTOR.services_by_name["AdminService"].full_name
 AdminServiceStub = stub_class(DESCRIPTOR, "AdminService")

@@ -563,16 +563,114 @@ class RemoveModelRequest(Message):
     force: bool
     def HasField(self, field_name: Literal["commit"]) -> bool: ...
 
-class RemoveModelResponse(Message):
+class RemoveModelUpdate(Message):
     def __init__(
         self,
         *,
         removed: Iterable[EntryKey] | None = ...,
         bytes_freed: int | None = ...,
+        done: bool | None = ...,
     ) -> None: ...
     @property
     def removed(self) -> RepeatedCompositeFieldContainer[EntryKey]: ...
     bytes_freed: int
+    done: bool
+
+class PlanRemovalRequest(Message):
+    def __init__(
+        self,
+        *,
+        provider: str | None = ...,
+        name: str | None = ...,
+        commit: str | None = ...,
+        force: bool | None = ...,
+    ) -> None: ...
+    provider: str
+    name: str
+    commit: str
+    force: bool
+    def HasField(self, field_name: Literal["commit"]) -> bool: ...
+
+class PlanRemovalResponse(Message):
+    def __init__(
+        self,
+        *,
+        plan: EvictionPlan | None = ...,
+    ) -> None: ...
+    @property
+    def plan(self) -> EvictionPlan: ...
+    def HasField(self, field_name: Literal["plan"]) -> bool: ...
+
+class ShowModelRequest(Message):
+    def __init__(
+        self,
+        *,
+        key: EntryKey | None = ...,
+    ) -> None: ...
+    @property
+    def key(self) -> EntryKey: ...
+    def HasField(self, field_name: Literal["key"]) -> bool: ...
+
+class ShowModelResponse(Message):
+    def __init__(
+        self,
+        *,
+        entry: ModelEntry | None = ...,
+        root: str | None = ...,
+        completed_at_ms: int | None = ...,
+        files: Iterable[ShownFile] | None = ...,
+        shares_with: Iterable[EntryKey] | None = ...,
+        owner: str | None = ...,
+        claim_expires_at_ms: int | None = ...,
+        claim_token: int | None = ...,
+        leases: Iterable[ReadLease] | None = ...,
+        attempts: int | None = ...,
+    ) -> None: ...
+    @property
+    def entry(self) -> ModelEntry: ...
+    root: str
+    completed_at_ms: int
+    @property
+    def files(self) -> RepeatedCompositeFieldContainer[ShownFile]: ...
+    @property
+    def shares_with(self) -> RepeatedCompositeFieldContainer[EntryKey]: ...
+    owner: str
+    claim_expires_at_ms: int
+    claim_token: int
+    @property
+    def leases(self) -> RepeatedCompositeFieldContainer[ReadLease]: ...
+    attempts: int
+    def HasField(self, field_name: Literal["entry"]) -> bool: ...
+
+class ShownFile(Message):
+    def __init__(
+        self,
+        *,
+        path: str | None = ...,
+        size: int | None = ...,
+        digest: str | None = ...,
+        xxh3: str | None = ...,
+        block: str | None = ...,
+        users: int | None = ...,
+    ) -> None: ...
+    path: str
+    size: int
+    digest: str
+    xxh3: str
+    block: str
+    users: int
+
+class ReadLease(Message):
+    def __init__(
+        self,
+        *,
+        lease_id: str | None = ...,
+        holder: str | None = ...,
+        expires_at_ms: int | None = ...,
+    ) -> None: ...
+    lease_id: str
+    holder: str
+    expires_at_ms: int
 
 class PinModelRequest(Message):
     def __init__(
@@ -673,11 +771,46 @@ class RunEvictionRequest(Message):
     def plan(self) -> EvictionPlan: ...
     def HasField(self, field_name: Literal["plan"]) -> bool: ...
 
-class RunEvictionResponse(Message):
+class RunEvictionUpdate(Message):
+    def __init__(
+        self,
+        *,
+        step: EvictionStep | None = ...,
+        run: EvictionRun | None = ...,
+    ) -> None: ...
+    @property
+    def step(self) -> EvictionStep: ...
+    @property
+    def run(self) -> EvictionRun: ...
+    @overload
+    def HasField(self, field_name: Literal["step"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["run"]) -> bool: ...
+
+class EvictionStep(Message):
+    def __init__(
+        self,
+        *,
+        key: EntryKey | None = ...,
+        bytes: int | None = ...,
+        stayed: str | None = ...,
+        done: int | None = ...,
+        total: int | None = ...,
+    ) -> None: ...
+    @property
+    def key(self) -> EntryKey: ...
+    bytes: int
+    stayed: str
+    done: int
+    total: int
+    def HasField(self, field_name: Literal["key"]) -> bool: ...
+
+class EvictionRun(Message):
     def __init__(
         self,
         *,
         run_id: str | None = ...,
+        trigger: str | None = ...,
         plan: EvictionPlan | None = ...,
         bytes_freed: int | None = ...,
         started_at_ms: int | None = ...,
@@ -685,6 +818,7 @@ class RunEvictionResponse(Message):
         stayed: Iterable[Judged] | None = ...,
     ) -> None: ...
     run_id: str
+    trigger: str
     @property
     def plan(self) -> EvictionPlan: ...
     bytes_freed: int
@@ -693,6 +827,187 @@ class RunEvictionResponse(Message):
     @property
     def stayed(self) -> RepeatedCompositeFieldContainer[Judged]: ...
     def HasField(self, field_name: Literal["plan"]) -> bool: ...
+
+class VerifyModelsRequest(Message):
+    def __init__(
+        self,
+        *,
+        keys: EntryKeys | None = ...,
+        on_fault: str | None = ...,
+    ) -> None: ...
+    @property
+    def keys(self) -> EntryKeys: ...
+    on_fault: str
+    def HasField(self, field_name: Literal["keys"]) -> bool: ...
+
+class VerifyUpdate(Message):
+    def __init__(
+        self,
+        *,
+        progress: VerifyProgress | None = ...,
+        entry: EntryVerified | None = ...,
+    ) -> None: ...
+    @property
+    def progress(self) -> VerifyProgress: ...
+    @property
+    def entry(self) -> EntryVerified: ...
+    @overload
+    def HasField(self, field_name: Literal["progress"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["entry"]) -> bool: ...
+
+class VerifyProgress(Message):
+    def __init__(
+        self,
+        *,
+        key: EntryKey | None = ...,
+        bytes_done: int | None = ...,
+        bytes_total: int | None = ...,
+        entries_done: int | None = ...,
+        entries_total: int | None = ...,
+        rate: float | None = ...,
+        eta_s: float | None = ...,
+        note: str | None = ...,
+    ) -> None: ...
+    @property
+    def key(self) -> EntryKey: ...
+    bytes_done: int
+    bytes_total: int
+    entries_done: int
+    entries_total: int
+    rate: float
+    eta_s: float
+    note: str
+    @overload
+    def HasField(self, field_name: Literal["key"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["rate"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["eta_s"]) -> bool: ...
+
+class EntryVerified(Message):
+    def __init__(
+        self,
+        *,
+        key: EntryKey | None = ...,
+        outcome: str | None = ...,
+        files: int | None = ...,
+        bytes_read: int | None = ...,
+        faults: Iterable[FileFault] | None = ...,
+        extras: Iterable[str] | None = ...,
+        detail: str | None = ...,
+        withdrawn: Iterable[EntryKey] | None = ...,
+    ) -> None: ...
+    @property
+    def key(self) -> EntryKey: ...
+    outcome: str
+    files: int
+    bytes_read: int
+    @property
+    def faults(self) -> RepeatedCompositeFieldContainer[FileFault]: ...
+    @property
+    def extras(self) -> RepeatedScalarFieldContainer[str]: ...
+    detail: str
+    @property
+    def withdrawn(self) -> RepeatedCompositeFieldContainer[EntryKey]: ...
+    def HasField(self, field_name: Literal["key"]) -> bool: ...
+
+class FileFault(Message):
+    def __init__(
+        self,
+        *,
+        path: str | None = ...,
+        kind: str | None = ...,
+        detail: str | None = ...,
+    ) -> None: ...
+    path: str
+    kind: str
+    detail: str
+
+class GetCacheStatsRequest(Message):
+    def __init__(
+        self,
+        *,
+        runs: int | None = ...,
+    ) -> None: ...
+    runs: int
+
+class GetCacheStatsResponse(Message):
+    def __init__(
+        self,
+        *,
+        root: str | None = ...,
+        kinds: Iterable[KindStats] | None = ...,
+        used_bytes: int | None = ...,
+        free_bytes: int | None = ...,
+        disk_bytes: int | None = ...,
+        limits: CacheLimits | None = ...,
+        next_run_at_ms: int | None = ...,
+        runs: Iterable[EvictionRun] | None = ...,
+        now_ms: int | None = ...,
+    ) -> None: ...
+    root: str
+    @property
+    def kinds(self) -> RepeatedCompositeFieldContainer[KindStats]: ...
+    used_bytes: int
+    free_bytes: int
+    disk_bytes: int
+    @property
+    def limits(self) -> CacheLimits: ...
+    next_run_at_ms: int
+    @property
+    def runs(self) -> RepeatedCompositeFieldContainer[EvictionRun]: ...
+    now_ms: int
+    @overload
+    def HasField(self, field_name: Literal["limits"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["next_run_at_ms"]) -> bool: ...
+
+class KindStats(Message):
+    def __init__(
+        self,
+        *,
+        kind: str | None = ...,
+        total: int | None = ...,
+        active: int | None = ...,
+        bytes: int | None = ...,
+        reclaimable_bytes: int | None = ...,
+    ) -> None: ...
+    kind: str
+    total: int
+    active: int
+    bytes: int
+    reclaimable_bytes: int
+
+class CacheLimits(Message):
+    def __init__(
+        self,
+        *,
+        enabled: bool | None = ...,
+        max_size_bytes: int | None = ...,
+        min_free_space_bytes: int | None = ...,
+        max_models: int | None = ...,
+        unused_threshold_s: float | None = ...,
+        high_water: float | None = ...,
+        low_water: float | None = ...,
+        grace_s: float | None = ...,
+    ) -> None: ...
+    enabled: bool
+    max_size_bytes: int
+    min_free_space_bytes: int
+    max_models: int
+    unused_threshold_s: float
+    high_water: float
+    low_water: float
+    grace_s: float
+    @overload
+    def HasField(self, field_name: Literal["max_size_bytes"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["min_free_space_bytes"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["max_models"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["unused_threshold_s"]) -> bool: ...
 
 AdminService_NAME: Final[str]
 
@@ -708,10 +1023,14 @@ class AdminServiceStub:
     ListTransfers: grpc.UnaryUnaryMultiCallable[ListTransfersRequest, ListTransfersResponse]
     EnsureModel: grpc.UnaryStreamMultiCallable[EnsureModelRequest, EnsureProgress]
     ListModels: grpc.UnaryUnaryMultiCallable[ListModelsRequest, ListModelsResponse]
-    RemoveModel: grpc.UnaryUnaryMultiCallable[RemoveModelRequest, RemoveModelResponse]
+    ShowModel: grpc.UnaryUnaryMultiCallable[ShowModelRequest, ShowModelResponse]
+    RemoveModel: grpc.UnaryStreamMultiCallable[RemoveModelRequest, RemoveModelUpdate]
+    PlanRemoval: grpc.UnaryUnaryMultiCallable[PlanRemovalRequest, PlanRemovalResponse]
     PinModel: grpc.UnaryUnaryMultiCallable[PinModelRequest, PinModelResponse]
     PlanEviction: grpc.UnaryUnaryMultiCallable[PlanEvictionRequest, PlanEvictionResponse]
-    RunEviction: grpc.UnaryUnaryMultiCallable[RunEvictionRequest, RunEvictionResponse]
+    RunEviction: grpc.UnaryStreamMultiCallable[RunEvictionRequest, RunEvictionUpdate]
+    VerifyModels: grpc.UnaryStreamMultiCallable[VerifyModelsRequest, VerifyUpdate]
+    GetCacheStats: grpc.UnaryUnaryMultiCallable[GetCacheStatsRequest, GetCacheStatsResponse]
 
 class AdminServiceAsyncStub:
     def __init__(self, channel: grpc.aio.Channel) -> None: ...
@@ -725,10 +1044,14 @@ class AdminServiceAsyncStub:
     ListTransfers: grpc.aio.UnaryUnaryMultiCallable[ListTransfersRequest, ListTransfersResponse]
     EnsureModel: grpc.aio.UnaryStreamMultiCallable[EnsureModelRequest, EnsureProgress]
     ListModels: grpc.aio.UnaryUnaryMultiCallable[ListModelsRequest, ListModelsResponse]
-    RemoveModel: grpc.aio.UnaryUnaryMultiCallable[RemoveModelRequest, RemoveModelResponse]
+    ShowModel: grpc.aio.UnaryUnaryMultiCallable[ShowModelRequest, ShowModelResponse]
+    RemoveModel: grpc.aio.UnaryStreamMultiCallable[RemoveModelRequest, RemoveModelUpdate]
+    PlanRemoval: grpc.aio.UnaryUnaryMultiCallable[PlanRemovalRequest, PlanRemovalResponse]
     PinModel: grpc.aio.UnaryUnaryMultiCallable[PinModelRequest, PinModelResponse]
     PlanEviction: grpc.aio.UnaryUnaryMultiCallable[PlanEvictionRequest, PlanEvictionResponse]
-    RunEviction: grpc.aio.UnaryUnaryMultiCallable[RunEvictionRequest, RunEvictionResponse]
+    RunEviction: grpc.aio.UnaryStreamMultiCallable[RunEvictionRequest, RunEvictionUpdate]
+    VerifyModels: grpc.aio.UnaryStreamMultiCallable[VerifyModelsRequest, VerifyUpdate]
+    GetCacheStats: grpc.aio.UnaryUnaryMultiCallable[GetCacheStatsRequest, GetCacheStatsResponse]
 
 @type_check_only
 class AdminServiceServicer(Protocol):
@@ -742,10 +1065,14 @@ class AdminServiceServicer(Protocol):
     def ListTransfers(self, request: ListTransfersRequest, context: grpc.ServicerContext, /) -> ListTransfersResponse: ...
     def EnsureModel(self, request: EnsureModelRequest, context: grpc.ServicerContext, /) -> Iterator[EnsureProgress]: ...
     def ListModels(self, request: ListModelsRequest, context: grpc.ServicerContext, /) -> ListModelsResponse: ...
-    def RemoveModel(self, request: RemoveModelRequest, context: grpc.ServicerContext, /) -> RemoveModelResponse: ...
+    def ShowModel(self, request: ShowModelRequest, context: grpc.ServicerContext, /) -> ShowModelResponse: ...
+    def RemoveModel(self, request: RemoveModelRequest, context: grpc.ServicerContext, /) -> Iterator[RemoveModelUpdate]: ...
+    def PlanRemoval(self, request: PlanRemovalRequest, context: grpc.ServicerContext, /) -> PlanRemovalResponse: ...
     def PinModel(self, request: PinModelRequest, context: grpc.ServicerContext, /) -> PinModelResponse: ...
     def PlanEviction(self, request: PlanEvictionRequest, context: grpc.ServicerContext, /) -> PlanEvictionResponse: ...
-    def RunEviction(self, request: RunEvictionRequest, context: grpc.ServicerContext, /) -> RunEvictionResponse: ...
+    def RunEviction(self, request: RunEvictionRequest, context: grpc.ServicerContext, /) -> Iterator[RunEvictionUpdate]: ...
+    def VerifyModels(self, request: VerifyModelsRequest, context: grpc.ServicerContext, /) -> Iterator[VerifyUpdate]: ...
+    def GetCacheStats(self, request: GetCacheStatsRequest, context: grpc.ServicerContext, /) -> GetCacheStatsResponse: ...
 
 @type_check_only
 class AdminServiceAsyncServicer(Protocol):
@@ -759,10 +1086,14 @@ class AdminServiceAsyncServicer(Protocol):
     async def ListTransfers(self, request: ListTransfersRequest, context: grpc.aio.ServicerContext[ListTransfersRequest, ListTransfersResponse], /) -> ListTransfersResponse: ...
     def EnsureModel(self, request: EnsureModelRequest, context: grpc.aio.ServicerContext[EnsureModelRequest, EnsureProgress], /) -> AsyncIterator[EnsureProgress]: ...
     async def ListModels(self, request: ListModelsRequest, context: grpc.aio.ServicerContext[ListModelsRequest, ListModelsResponse], /) -> ListModelsResponse: ...
-    async def RemoveModel(self, request: RemoveModelRequest, context: grpc.aio.ServicerContext[RemoveModelRequest, RemoveModelResponse], /) -> RemoveModelResponse: ...
+    async def ShowModel(self, request: ShowModelRequest, context: grpc.aio.ServicerContext[ShowModelRequest, ShowModelResponse], /) -> ShowModelResponse: ...
+    def RemoveModel(self, request: RemoveModelRequest, context: grpc.aio.ServicerContext[RemoveModelRequest, RemoveModelUpdate], /) -> AsyncIterator[RemoveModelUpdate]: ...
+    async def PlanRemoval(self, request: PlanRemovalRequest, context: grpc.aio.ServicerContext[PlanRemovalRequest, PlanRemovalResponse], /) -> PlanRemovalResponse: ...
     async def PinModel(self, request: PinModelRequest, context: grpc.aio.ServicerContext[PinModelRequest, PinModelResponse], /) -> PinModelResponse: ...
     async def PlanEviction(self, request: PlanEvictionRequest, context: grpc.aio.ServicerContext[PlanEvictionRequest, PlanEvictionResponse], /) -> PlanEvictionResponse: ...
-    async def RunEviction(self, request: RunEvictionRequest, context: grpc.aio.ServicerContext[RunEvictionRequest, RunEvictionResponse], /) -> RunEvictionResponse: ...
+    def RunEviction(self, request: RunEvictionRequest, context: grpc.aio.ServicerContext[RunEvictionRequest, RunEvictionUpdate], /) -> AsyncIterator[RunEvictionUpdate]: ...
+    def VerifyModels(self, request: VerifyModelsRequest, context: grpc.aio.ServicerContext[VerifyModelsRequest, VerifyUpdate], /) -> AsyncIterator[VerifyUpdate]: ...
+    async def GetCacheStats(self, request: GetCacheStatsRequest, context: grpc.aio.ServicerContext[GetCacheStatsRequest, GetCacheStatsResponse], /) -> GetCacheStatsResponse: ...
 
 def AdminService_handler(
     implementation: AdminServiceServicer | AdminServiceAsyncServicer,
