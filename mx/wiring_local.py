@@ -9,15 +9,17 @@ lie there, the disk is looked at anew each time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mx.core.cache_view import EntryDetail, ShownFile
+from mx.core.cached import CachedFile
 from mx.core.eviction import EvictionPolicy
-from mx.core.model import ProviderName
-from mx.errors import PermissionDeniedError, UnavailableError
+from mx.core.model import EntryKey, ProviderName
+from mx.errors import MxError, PermissionDeniedError, UnavailableError
 from mx.logs import event_log
 from mx.ports import Clock, EntryCache, ModelStore
 from mx.services.sources import SourcesService
@@ -92,6 +94,33 @@ def local_roots(settings: Settings) -> dict[ProviderName, Path]:
     roots = dict.fromkeys(ProviderName, main)
     ngc = settings.client_cache_root("ngc")
     return roots if ngc == main / "ngc" else roots | {ProviderName.NGC: ngc.parent}
+
+
+def find_here(settings: Settings, key: EntryKey, *, told: EntryDetail | None) -> Path | None:
+    """The folder of a server's entry if this machine sees it: below its own root, or at the server's path.
+
+    ``told`` is what the server says of the entry, None when it says nothing. A folder of the same name
+    with other files is not it. Blocking.
+    """
+    from mx.providers.cache import open_cache
+
+    with suppress(MxError):
+        root = local_roots(settings)[key.provider]
+        entry = open_cache(root, only=frozenset()).entry(key) if root.is_dir() else None
+        if entry is not None and (told is None or _sizes(entry.files) == _sizes(told.files)):
+            return entry.root
+    if told is not None and told.root:
+        folder = Path(told.root)
+        try:
+            if all((folder / file.path).stat().st_size == file.size_bytes for file in told.files):
+                return folder
+        except OSError:
+            return None
+    return None
+
+
+def _sizes(files: Iterable[CachedFile | ShownFile]) -> set[tuple[str, int]]:
+    return {(file.path, file.size_bytes) for file in files}
 
 
 def _open_caches(settings: Settings, clock: Clock) -> EntryCache:

@@ -41,8 +41,8 @@ class Noun:
 NOUNS = (
     Noun("source", "Who serves which weights: list, show, withdraw."),
     Noun("transfer", "Loads that run or ran: list, show."),
-    Noun("model", "Models on the server: download, list, status, clear."),
-    Noun("cache", "The server's cache: list, evict, pin, unpin."),
+    Noun("model", "Models: download, list, status, stats, validate, clear, clear-all, init."),
+    Noun("cache", "The cache: list, show, stats, verify, pin, unpin, evict."),
     Noun("server", "Start a server, or see how one does."),
     Noun("config", "Settings: show with origin, generate, validate."),
     Noun("health", "Whether the server can serve."),

@@ -1,36 +1,46 @@
-"""``mx cache``: the server's cache, entry by entry."""
+"""``mx cache``: the server's cache, or with ``--embedded`` this machine's, entry by entry."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from mx.cli import filters
-from mx.cli.model import confirm
+from mx.cli import cache_view as view
+from mx.cli import filters, stats_view
+from mx.cli.ask import confirm
 from mx.cli.model_names import entries_of
 from mx.cli.options import Invocation, invocation_of, with_client
-from mx.cli.output import Cell, Column
+from mx.cli.progress import Bar
 from mx.client.base import Client
-from mx.core.cache_view import CacheListing, ListedEntry
-from mx.core.eviction import EvictionPlan, EvictionRun, KeepLimits, Shrink, Survivor, Victim
-from mx.core.model import EntryKey, EntryStatus, Pin
+from mx.core.cache_view import EntryDetail, ListedEntry
+from mx.core.eviction import EvictionPlan, EvictionRun, EvictionStep, KeepLimits, Shrink
+from mx.core.model import EntryKey, Pin
 from mx.core.units import format_age, format_size, parse_duration, parse_size
-from mx.errors import ConflictError, UsageError
+from mx.core.verification import EntryVerified, OnFault, Outcome, VerifyProgress
+from mx.errors import ConflictError, IntegrityError, UsageError
 
 app = typer.Typer(no_args_is_help=True)
 
 Row = tuple[ListedEntry, float]
 
+_Model = Annotated[str, typer.Argument(metavar="MODEL", help="NAME or NAME@COMMIT.")]
+_Models = Annotated[
+    list[str] | None, typer.Argument(metavar="[MODEL]...", help="Only these: NAME or NAME@COMMIT.")
+]
+_Wide = Annotated[bool, typer.Option("--wide", "-w", help="Every column, however narrow the terminal.")]
+
 
 @app.callback()
 def cache() -> None:
-    """The server's cache: what lies in it, what keeps it there, and making room."""
+    """The cache: what lies in it, what keeps it there, whether it is sound, and making room."""
 
 
-def _fields() -> dict[str, filters.Field[Row]]:
+def row_fields() -> dict[str, filters.Field[Row]]:
+    """Columns for --filter and --sort."""
     column, number = filters.Field, filters.number
     return {
         "model": column(lambda row: row[0].key.name),
@@ -40,7 +50,7 @@ def _fields() -> dict[str, filters.Field[Row]]:
         "size": column(lambda row: row[0].disk_bytes, filters.size),
         "files": column(lambda row: row[0].files, number),
         "unused": column(lambda row: row[1], filters.duration),
-        "held": column(lambda row: _held(row[0])),
+        "held": column(lambda row: view.held(row[0])),
     }
 
 
@@ -54,9 +64,8 @@ def list_(
     sort: Annotated[
         str, typer.Option("--sort", metavar="FIELD[:desc]", help="Order of the rows.")
     ] = "unused",
-    wide: Annotated[
-        bool, typer.Option("--wide", "-w", help="Every column, however narrow the terminal.")
-    ] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="COUNT", help="At most.")] = None,
+    wide: _Wide = False,
 ) -> None:
     """List entries: each revision, whole or metadata, with what protects it.
 
@@ -66,91 +75,48 @@ def list_(
     used_bytes, free_bytes, max_size_bytes}.
     """
     run = invocation_of(ctx)
-    fields = _fields()
+    fields = row_fields()
     filters.select([], conditions or (), fields)
     filters.arrange([], sort, fields)
     listing = with_client(ctx, lambda client: client.list_models())
-    rows = [(one, max(0.0, (listing.now_ms - one.last_used_at_ms) / 1000)) for one in listing.entries]
-    rows = filters.arrange(filters.select(rows, conditions or (), fields), sort, fields)
+    rows = [(one, view.unused_s(one, listing)) for one in listing.entries]
+    rows = filters.arrange(filters.select(rows, conditions or (), fields), sort, fields)[:limit]
     document = {
-        "entries": [_entry_document(one, unused_s) for one, unused_s in rows],
+        "entries": [view.entry_document(one, unused_s) for one, unused_s in rows],
         "used_bytes": listing.used_bytes,
         "free_bytes": listing.free_bytes,
         "max_size_bytes": listing.max_size_bytes,
     }
-    run.out.emit(document, human=lambda: _print(run, rows, listing, wide=wide))
+    run.out.emit(document, human=lambda: view.print_entries(run.out, rows, listing, wide=wide))
 
 
-def _entry_document(entry: ListedEntry, unused_s: float) -> dict[str, object]:
-    return {
-        "model": entry.key.name,
-        "revision": entry.key.commit,
-        "provider": entry.key.provider.value,
-        "weights": entry.key.weights,
-        "status": entry.status.value,
-        "message": entry.message,
-        "bytes": entry.disk_bytes,
-        "own_bytes": entry.own_bytes,
-        "files": entry.files,
-        "unused_s": unused_s,
-        "pinned": entry.pin is not None,
-        "pinned_until_ms": entry.pin.until_ms if entry.pin else None,
-        "pin_reason": entry.pin.reason if entry.pin else "",
-        "readers": list(entry.readers),
-        "owner": entry.owner,
-    }
+@app.command()
+def show(ctx: typer.Context, model: _Model, wide: _Wide = False) -> None:
+    """Show the entries of a model: files with sizes and digests, pins, readers, who works on it.
+
+    JSON: {entries: [{..., path, claim, leases, shares_with, file_list: [{path, bytes, digest, ...}]}]}.
+    """
+    run = invocation_of(ctx)
+    details, now_ms = with_client(ctx, lambda client: _show(client, model))
+    document = {"entries": [view.detail_document(one, now_ms) for one in details]}
+
+    def human() -> None:
+        for one in details:
+            view.print_detail(run.out, one, now_ms, wide=wide)
+
+    run.out.emit(document, human=human)
 
 
-_COLUMNS = (
-    Column("MODEL", elastic=True),
-    Column("REVISION"),
-    Column("STATUS"),
-    Column("SIZE", justify="right"),
-    Column("UNUSED", justify="right"),
-    Column("HELD BY"),
-    Column("FILES", justify="right", optional=True),
-)
-_STYLES = {
-    EntryStatus.DOWNLOADED: "green",
-    EntryStatus.DOWNLOADING: "yellow",
-    EntryStatus.EVICTING: "yellow",
-    EntryStatus.ERROR: "red",
-}
-
-
-def _held(entry: ListedEntry) -> str:
-    held = ["pin"] if entry.pin else []
-    held += [f"{len(entry.readers)} readers"] if entry.readers else []
-    return ", ".join(held + ([entry.owner] if entry.owner else []))
-
-
-def _print(run: Invocation, rows: Sequence[Row], listing: CacheListing, *, wide: bool) -> None:
-    cells = [
-        (
-            f"{one.key.name}{'' if one.key.weights else ' (metadata)'}",
-            one.key.commit[:12] or "-",
-            Cell(one.status.value, _STYLES[one.status]),
-            format_size(one.disk_bytes),
-            format_age(unused_s),
-            _held(one) or "-",
-            str(one.files),
-        )
-        for one, unused_s in rows
-    ]
-    if cells:
-        run.out.table(_COLUMNS, cells, wide=wide)
-    limit = "" if listing.max_size_bytes is None else f" of {format_size(listing.max_size_bytes)}"
-    run.out.say(
-        f"{format_size(listing.used_bytes)}{limit} used, {format_size(listing.free_bytes)} free on disk"
-    )
+async def _show(client: Client, model: str) -> tuple[list[EntryDetail], int]:
+    listing = await client.list_models()
+    keys = [one.key for one in entries_of(model, listing.entries)]
+    return [await client.show_model(key) for key in keys], listing.now_ms
 
 
 @app.command()
 def evict(
     ctx: typer.Context,
-    models: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Only these: NAME or NAME@COMMIT.")
-    ] = None,
+    models: _Models = None,
     to: Annotated[
         str | None, typer.Option("--to", metavar="SIZE", help="Down to so much in total, as 500GiB.")
     ] = None,
@@ -164,26 +130,35 @@ def evict(
     """Evict entries, the least recently used first; without options what the limits demand.
 
     What is pinned, read, being downloaded or just used stays. The plan is shown first, and what
-    changed since then is judged again. Exit 6 when an entry of the plan had to stay.
+    changed since then is judged again. Exit 6 when an entry of the plan had to stay, or what was
+    asked for could not be freed.
 
     JSON, for --dry-run and the run alike: {victims: [{model, revision, bytes, reason}], survivors,
     bytes_freed, target_bytes, met, executed, failed}.
     """
     run = invocation_of(ctx)
-    to_bytes, unused_for_s = _size(to), _age(older_than)
-    goal = Shrink(to_bytes=to_bytes, unused_for_s=unused_for_s)
+    goal = Shrink(to_bytes=_size(to, "--to"), unused_for_s=_age(older_than, "--older-than"))
     plan = with_client(ctx, lambda client: _plan(client, goal, models or ()))
-    if dry_run or not plan.victims:
-        run.out.emit(plan_document(plan), human=lambda: _print_plan(run, plan))
+    if dry_run:
+        run.out.emit(view.plan_document(plan), human=lambda: view.print_plan(run.out, plan))
         return
     if not run.out.is_json:
-        _print_plan(run, plan)
-    confirm(run, f"Evict {len(plan.victims)} entries?", yes=yes)
-    done = with_client(ctx, lambda client: client.run_eviction(plan))
-    run.out.emit(run_document(done), human=lambda: run.out.line(f"{format_size(done.bytes_freed)} freed"))
-    if done.failed:
-        reasons = "; ".join(f"{key}: {reason}" for key, reason in done.failed)
-        raise ConflictError(f"{len(done.failed)} of {len(done.plan.victims)} entries stayed: {reasons}")
+        view.print_plan(run.out, plan)
+    if plan.victims:
+        confirm(f"Evict {len(plan.victims)} entries?", yes=yes)
+        done = with_client(ctx, lambda client: _evict(run, client, plan))
+        run.out.emit(
+            view.run_document(done), human=lambda: run.out.line(f"{format_size(done.bytes_freed)} freed")
+        )
+        _require_all_gone(done)
+    elif run.out.is_json:
+        run.out.document(view.plan_document(plan) | {"executed": True})
+    if not plan.met:
+        short = plan.target_bytes - plan.bytes_freed
+        raise ConflictError(
+            f"{format_size(short)} too few can be freed: what is left is pinned, in use or not to go",
+            remedy="mx cache list says what holds each",
+        )
 
 
 async def _plan(client: Client, goal: Shrink, models: Sequence[str]) -> EvictionPlan:
@@ -194,79 +169,40 @@ async def _plan(client: Client, goal: Shrink, models: Sequence[str]) -> Eviction
     return await client.plan_eviction(KeepLimits() if goal == Shrink() else goal)
 
 
-def _size(text: str | None) -> int | None:
+async def _evict(run: Invocation, client: Client, plan: EvictionPlan) -> EvictionRun:
+    with Bar(run.out) as bar:
+
+        def told(step: EvictionStep) -> None:
+            words = f"{step.done} of {step.total} entries"
+            bar.show("evicting", step.done, step.total, words, now_s=run.now())
+
+        return await client.run_eviction(plan, told=told)
+
+
+def _require_all_gone(done: EvictionRun) -> None:
+    if done.failed:
+        reasons = "; ".join(f"{key}: {reason}" for key, reason in done.failed)
+        raise ConflictError(f"{len(done.failed)} of {len(done.plan.victims)} entries stayed: {reasons}")
+
+
+def _size(text: str | None, option: str) -> int | None:
     try:
         return None if text is None else parse_size(text)
     except ValueError as error:
-        raise UsageError(f"--to: {error}") from None
+        raise UsageError(f"{option}: {error}") from None
 
 
-def _age(text: str | None) -> float | None:
+def _age(text: str | None, option: str) -> float | None:
     try:
         return None if text is None else parse_duration(text)
     except ValueError as error:
-        raise UsageError(f"{text}: {error}") from None
-
-
-def plan_document(plan: EvictionPlan) -> dict[str, object]:
-    return {
-        "victims": [_judged(one) for one in plan.victims],
-        "survivors": [_judged(one) for one in plan.survivors],
-        "bytes_freed": plan.bytes_freed,
-        "target_bytes": plan.target_bytes,
-        "met": plan.met,
-        "executed": False,
-        "failed": [],
-    }
-
-
-def run_document(done: EvictionRun) -> dict[str, object]:
-    return {
-        **plan_document(done.plan),
-        "bytes_freed": done.bytes_freed,
-        "executed": True,
-        "failed": [
-            {"model": key.name, "revision": key.commit, "weights": key.weights, "reason": reason}
-            for key, reason in done.failed
-        ],
-    }
-
-
-def _judged(one: Victim | Survivor) -> dict[str, object]:
-    key = one.key
-    return {
-        "model": key.name,
-        "revision": key.commit,
-        "weights": key.weights,
-        "bytes": one.bytes,
-        "reason": one.reason,
-    }
-
-
-def _print_plan(run: Invocation, plan: EvictionPlan) -> None:
-    columns = (
-        Column("PLAN"),
-        Column("MODEL", elastic=True),
-        Column("SIZE", justify="right"),
-        Column("WHY"),
-    )
-    cells = [
-        *((Cell("evict", "red"), str(one.key), format_size(one.bytes), one.reason) for one in plan.victims),
-        *(
-            (Cell("keep", "green"), str(one.key), format_size(one.bytes), one.reason)
-            for one in plan.survivors
-        ),
-    ]
-    if cells:
-        run.out.table(columns, cells)
-    short = "" if plan.met else f", short of {format_size(plan.target_bytes)}"
-    run.out.line(f"{len(plan.victims)} entries to evict, {format_size(plan.bytes_freed)} to free{short}")
+        raise UsageError(f"{option}: {error}") from None
 
 
 @app.command()
 def pin(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="NAME or NAME@COMMIT.")],
+    model: _Model,
     span: Annotated[
         str | None, typer.Option("--for", metavar="DURATION", help="So long, as 7d; for ever without it.")
     ] = None,
@@ -274,12 +210,12 @@ def pin(
 ) -> None:
     """Keep the entries of a model from eviction.
 
-    JSON: {pinned: [{model, revision, weights}], until_ms, reason}.
+    JSON: {pinned: [{model, revision, provider, weights}], until_ms, reason}.
     """
     run = invocation_of(ctx)
-    span_s = _age(span)
+    span_s = _age(span, "--for")
     keys, until_ms = with_client(ctx, lambda client: _pin(client, model, span_s, reason))
-    document = {"pinned": [_key(key) for key in keys], "until_ms": until_ms, "reason": reason}
+    document = {"pinned": [view.key_document(key) for key in keys], "until_ms": until_ms, "reason": reason}
     lasts = "for ever" if span_s is None else f"for {format_age(span_s)}"
     run.out.emit(document, human=lambda: _lines(run, keys, f"pinned {lasts}"))
 
@@ -296,17 +232,14 @@ async def _pin(
 
 
 @app.command()
-def unpin(
-    ctx: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="NAME or NAME@COMMIT.")],
-) -> None:
+def unpin(ctx: typer.Context, model: _Model) -> None:
     """Let the entries of a model be evicted again.
 
-    JSON: {unpinned: [{model, revision, weights}]}.
+    JSON: {unpinned: [{model, revision, provider, weights}]}.
     """
     run = invocation_of(ctx)
     keys = with_client(ctx, lambda client: _unpin(client, model))
-    document = {"unpinned": [_key(key) for key in keys]}
+    document = {"unpinned": [view.key_document(key) for key in keys]}
     run.out.emit(document, human=lambda: _lines(run, keys, "unpinned"))
 
 
@@ -322,5 +255,79 @@ def _lines(run: Invocation, keys: Sequence[EntryKey], what: str) -> None:
         run.out.line(f"{key} {what}")
 
 
-def _key(key: EntryKey) -> dict[str, object]:
-    return {"model": key.name, "revision": key.commit, "weights": key.weights}
+@app.command()
+def verify(
+    ctx: typer.Context,
+    models: _Models = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Fetch wrong and missing files again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report only; change nothing.")] = False,
+    fail_on_extra: Annotated[
+        bool, typer.Option("--fail-on-extra", help="Files that nobody recorded are wrong too.")
+    ] = False,
+) -> None:
+    """Read every file and compute its digest anew; without MODEL of all entries.
+
+    An entry with a wrong or missing file is served to nobody until the file came again; its other
+    files stay, so a download or --repair fetches that file only. Exit 7 unless every entry is sound
+    or repaired.
+
+    JSON: {entries: [{model, revision, outcome, files, bytes, faults: [{path, kind, detail}], extras,
+    withdrawn, detail}], bytes_read, sound, damaged, quarantined, repaired, gone}.
+    """
+    run = invocation_of(ctx)
+    if repair and dry_run:
+        raise UsageError("--repair and --dry-run exclude each other")
+    on_fault = OnFault.REPAIR if repair else OnFault.REPORT if dry_run else OnFault.QUARANTINE
+    done = with_client(ctx, lambda client: verified(run, client, models or (), on_fault))
+    run.out.emit(view.verified_document(done), human=lambda: view.print_verified(run.out, done))
+    require_sound(done, extras=fail_on_extra)
+
+
+async def verified(
+    run: Invocation, client: Client, models: Sequence[str], on_fault: OnFault
+) -> list[EntryVerified]:
+    """Verify the entries of these models, or all, with a bar."""
+    keys: list[EntryKey] | None = None
+    if models:
+        entries = (await client.list_models()).entries
+        keys = list(dict.fromkeys(one.key for wanted in models for one in entries_of(wanted, entries)))
+    done: list[EntryVerified] = []
+    with Bar(run.out) as bar:
+        async with aclosing(client.verify_models(keys, on_fault=on_fault)) as steps:
+            async for step in steps:
+                match step:
+                    case VerifyProgress():
+                        bar.verify(step, now_s=run.now())
+                    case EntryVerified():
+                        done.append(step)
+    return done
+
+
+def require_sound(done: Sequence[EntryVerified], *, extras: bool = False) -> None:
+    """Raises IntegrityError with the entries that are not."""
+    bad = [one for one in done if one.outcome in (Outcome.DAMAGED, Outcome.QUARANTINED)]
+    bad += [one for one in done if extras and one.extras and one not in bad]
+    if bad:
+        names = ", ".join(str(one.key) for one in bad[:5])
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        raise IntegrityError(
+            f"{len(bad)} of {len(done)} entries are not what was recorded: {names}{more}",
+            remedy="mx cache verify --repair fetches single files again",
+        )
+
+
+@app.command()
+def stats(
+    ctx: typer.Context,
+    runs: Annotated[
+        int, typer.Option("--runs", min=0, max=100, metavar="COUNT", help="Last evictions to show.")
+    ] = 5,
+) -> None:
+    """Show what the cache holds by kind, what could go, the limits, and the last evictions with reasons.
+
+    JSON: {path, kinds: [{kind, total, active, bytes, reclaimable_bytes}], used_bytes, free_bytes,
+    disk_bytes, limits, next_run_at_ms, runs: [{victims, survivors, bytes_freed, trigger, ...}]}.
+    """
+    run = invocation_of(ctx)
+    found = with_client(ctx, lambda client: client.cache_stats(runs=runs))
+    run.out.emit(stats_view.stats_document(found), human=lambda: stats_view.print_stats(run.out, found))

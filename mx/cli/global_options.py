@@ -63,6 +63,14 @@ def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any
             run.flags["logging.level"] = value.value
         case "global_log_format":
             run.flags["logging.format"] = value.value
+        case "global_embedded":
+            run.embedded = True
+        case "global_cache_path":
+            run.flags["cache.local_path"] = str(value)
+        case "global_no_shared_storage":
+            run.flags["cache.shared_storage"] = False
+        case "global_transfer_chunk_size":
+            run.flags["cache.transfer_chunk_size"] = value
         case other:
             raise ValueError(f"global option {other} has no place in Invocation")
     return value
@@ -108,6 +116,28 @@ def _declare(
     global_config: Annotated[
         Path | None, typer.Option("--config", "-c", metavar="FILE", help="Settings file, YAML or TOML.")
     ] = None,
+    global_embedded: Annotated[
+        bool,
+        typer.Option("--embedded", help="mx model, mx cache: act on this machine's cache, without a server."),
+    ] = False,
+    global_cache_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache-path",
+            metavar="DIR",
+            help="mx model, mx cache: this machine's cache. [default: Hugging Face's own]",
+        ),
+    ] = None,
+    global_no_shared_storage: Annotated[
+        bool,
+        typer.Option("--no-shared-storage", help="mx model download: the server's files can't be seen here."),
+    ] = False,
+    global_transfer_chunk_size: Annotated[
+        str | None,
+        typer.Option(
+            "--transfer-chunk-size", metavar="BYTES", help="mx model download: piece of a streamed file."
+        ),
+    ] = None,
     global_quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Data and errors only.")] = False,
     global_verbose: Annotated[
         int,
@@ -131,11 +161,18 @@ def _declare(
     """The options as typer reads them; never run."""
 
 
+# Of mx model and mx cache only: their help shows them too.
+_OF_CACHE = frozenset(
+    ("global_embedded", "global_cache_path", "global_no_shared_storage", "global_transfer_chunk_size")
+)
+
+
 class GlobalOption(TyperOption):
     """An option that is documented once, at the root, and accepted everywhere."""
 
     def get_help_record(self, ctx: Context) -> tuple[str, str] | None:
-        return super().get_help_record(ctx) if ctx.parent is None else None
+        at_home = self.name in _OF_CACHE and ctx.info_name in ("model", "cache")
+        return super().get_help_record(ctx) if ctx.parent is None or at_home else None
 
 
 def _global_options(*, taken: frozenset[str]) -> list[GlobalOption]:

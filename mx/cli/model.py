@@ -1,37 +1,52 @@
-"""``mx model``: models in the server's cache, one at a time."""
+"""``mx model``: models in the server's cache, or with ``--embedded`` in this machine's."""
 
 from __future__ import annotations
 
-import sys
-from contextlib import aclosing
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mx.cli import cache_view as view
+from mx.cli import filters
+from mx.cli.cache import Row, require_sound, row_fields, verified
+from mx.cli.clear import clear_everything, clear_model
+from mx.cli.download import run_download
 from mx.cli.exits import failure_of
-from mx.cli.model_names import DownloadTalk, ProviderChoice, error_of, model_ref
+from mx.cli.machine import look, totals, write_init
+from mx.cli.model_names import ProviderChoice, model_ref
 from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.output import Column
-from mx.client.base import Client
+from mx.client.download import Strategy, Wanted
 from mx.core.cache_view import CacheListing
-from mx.core.model import EntryStatus, ModelRef
-from mx.core.progress import EnsureUpdate
+from mx.core.model import EntryStatus
 from mx.core.units import format_size
-from mx.errors import CancelledError, MxError, UnavailableError, UsageError
+from mx.core.verification import OnFault, Outcome
+from mx.errors import NotFoundError
+from mx.wiring_local import find_here
 
 app = typer.Typer(no_args_is_help=True)
 
-_STRATEGY = "server-only"
-_Name = Annotated[str, typer.Argument(metavar="NAME", help="As org/name, gs://…, s3://…, ngc://….")]
+_Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="As org/name, gs://…, s3://…, ngc://…, a directory.")
+]
 _Provider = Annotated[
     ProviderChoice | None,
-    typer.Option("--provider", "-p", case_sensitive=False, help="Where it is from. [default: hugging-face]"),
+    typer.Option(
+        "--provider",
+        "-p",
+        case_sensitive=False,
+        help="Where it is from; an address or a path says so itself. [default: hugging-face]",
+    ),
 ]
+_Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would go and stop.")]
+_Force = Annotated[bool, typer.Option("--force", help="Pinned ones too.")]
 
 
 @app.callback()
 def model() -> None:
-    """Models: have the server download one, see what it has, remove one."""
+    """Models: get one, see what is there, check it, remove it."""
 
 
 @app.command()
@@ -39,80 +54,77 @@ def download(
     ctx: typer.Context,
     name: _Name,
     provider: _Provider = None,
+    strategy: Annotated[
+        Strategy | None,
+        typer.Option(
+            "--strategy",
+            "-s",
+            case_sensitive=False,
+            help="smart-fallback: by the server, directly when it is away or its provider fails; "
+            "server-only; direct. [default: smart-fallback]",
+        ),
+    ] = None,
     revision: Annotated[
         str | None, typer.Option("--revision", "-r", metavar="REVISION", help="Branch, tag or commit.")
     ] = None,
-    metadata: Annotated[bool, typer.Option("--metadata", help="Everything but weight files.")] = False,
+    no_weights: Annotated[bool, typer.Option("--no-weights", help="Everything but weight files.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Try at once, however often it failed just now.")
     ] = False,
 ) -> None:
-    """Have the server download a model; returns when it is there, whole and verified.
+    """Get a model; returns when it is there, whole and verified.
 
-    A model that is there costs nothing. Ctrl-C ends the wait, not the download.
+    By way of the server it is in the server's cache; --no-shared-storage brings its files here.
+    Directly it is in this machine's cache (--cache-path). A model that is there costs nothing.
+    Ctrl-C ends the wait, not the server's download.
 
-    JSON: {success, message, model_name, provider, strategy, resolved_revision, path, bytes, files}.
+    JSON: {success, message, model_name, provider, strategy, resolved_revision, path, via,
+    fallback_reason, bytes, files}. path: where this machine has or sees it, else null.
     """
-    run = invocation_of(ctx)
     ref = model_ref(name, provider, revision)
-    about = {"model_name": ref.name, "provider": ref.provider.value, "strategy": _STRATEGY}
-    try:
-        last = with_client(ctx, lambda client: _follow(client, ref, run, weights=not metadata, force=force))
-        if last.status is EntryStatus.ERROR:
-            raise error_of(last)
-    except MxError as error:
-        if run.out.is_json:
-            run.out.document({**failure_of(error).document(), **about})
-        raise
-    document = {
-        "success": True,
-        "message": last.message,
-        **about,
-        "resolved_revision": last.key.commit or None,
-        "path": None,  # the server's own business
-        "bytes": last.bytes_total,
-        "files": last.files_total,
-    }
-    size = f", {format_size(last.bytes_total)} in {last.files_total} files" if last.bytes_total else ""
-    run.out.emit(document, human=lambda: run.out.line(f"{last.key}: {last.message}{size}"))
-
-
-async def _follow(
-    client: Client, ref: ModelRef, run: Invocation, *, weights: bool, force: bool
-) -> EnsureUpdate:
-    talk = DownloadTalk(run.out)
-    newest: EnsureUpdate | None = None
-    try:
-        async with aclosing(client.ensure(ref, weights=weights, force=force)) as updates:
-            async for newest in updates:
-                if not newest.is_last:
-                    talk.tell(newest, now_s=run.now())
-    finally:
-        talk.end()
-    if newest is None or not newest.is_last:
-        raise UnavailableError(f"the server stopped telling about {ref}", remedy="ask again")
-    return newest
-
-
-def _totals(listing: CacheListing) -> dict[str, object]:
-    ready = {(e.key.provider, e.key.name) for e in listing.entries if e.status is EntryStatus.DOWNLOADED}
-    return {"total_models": len(ready), "total_size": format_size(listing.used_bytes)}
+    run_download(ctx, Wanted(ref, weights=not no_weights, force=force), strategy)
 
 
 @app.command("list")
 def list_(
     ctx: typer.Context,
-    detailed: Annotated[bool, typer.Option("--detailed", help="Status, files and times too.")] = False,
+    detailed: Annotated[bool, typer.Option("--detailed", help="Files, times and paths too.")] = False,
+    conditions: Annotated[
+        list[str] | None,
+        typer.Option("--filter", metavar="EXPR", help="As size>1GiB, unused>7d, model~llama; repeatable."),
+    ] = None,
+    sort: Annotated[str, typer.Option("--sort", metavar="FIELD[:desc]", help="Order of the rows.")] = "model",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="COUNT", help="At most.")] = None,
 ) -> None:
-    """List the models that the server has; `mx cache list` shows every entry with its state.
+    """List the models that are there; `mx cache list` shows every entry with its state.
+
+    Columns for --filter and --sort: model revision provider status size files unused held.
 
     JSON: {total_models, total_size, models: [{provider, name, revision, size, formatted_size, ...}]}.
     """
     run = invocation_of(ctx)
+    fields = row_fields()
+    filters.select([], conditions or (), fields)
+    filters.arrange([], sort, fields)
     listing = with_client(ctx, lambda client: client.list_models())
-    ready = [entry for entry in listing.entries if entry.status is EntryStatus.DOWNLOADED]
+    rows = filters.select(_ready(listing), conditions or (), fields)
+    rows = filters.arrange(rows, sort, fields)[:limit]
+    document = {**totals(listing), "models": _models(run, rows, detailed=detailed)}
+    run.out.emit(document, human=lambda: _print_models(run, rows))
+
+
+def _ready(listing: CacheListing) -> list[Row]:
+    return [
+        (entry, view.unused_s(entry, listing))
+        for entry in listing.entries
+        if entry.status is EntryStatus.DOWNLOADED
+    ]
+
+
+def _models(run: Invocation, rows: list[Row], *, detailed: bool) -> list[dict[str, object]]:
+    settings = run.settings()
     models: list[dict[str, object]] = []
-    for entry in ready:
+    for entry, _ in rows:
         row: dict[str, object] = {
             "provider": entry.key.provider.value,
             "name": entry.key.name,
@@ -122,8 +134,28 @@ def list_(
             "formatted_size": format_size(entry.disk_bytes),
         }
         if detailed:
-            row |= {"files": entry.files, "last_used_at_ms": entry.last_used_at_ms, "path": None}
+            seen = settings.cache.shared_storage or run.embedded
+            path = find_here(settings, entry.key, told=None) if seen else None
+            row |= {
+                "files": entry.files,
+                "last_used_at_ms": entry.last_used_at_ms,
+                "path": None if path is None else str(path),
+            }
         models.append(row)
+    return models
+
+
+def _print_models(run: Invocation, rows: list[Row]) -> None:
+    if not rows:
+        run.out.say("no models; `mx model download NAME` brings one")
+        return
+    columns = (
+        Column("MODEL", elastic=True),
+        Column("REVISION"),
+        Column("WHAT"),
+        Column("SIZE", justify="right"),
+        Column("FILES", justify="right", optional=True),
+    )
     cells = [
         (
             entry.key.name,
@@ -132,64 +164,25 @@ def list_(
             format_size(entry.disk_bytes),
             str(entry.files),
         )
-        for entry in ready
+        for entry, _ in rows
     ]
-    columns = (
-        Column("MODEL", elastic=True),
-        Column("REVISION"),
-        Column("WHAT"),
-        Column("SIZE", justify="right"),
-        Column("FILES", justify="right", optional=True),
-    )
-    document = {**_totals(listing), "models": models}
-
-    def human() -> None:
-        if not cells:
-            run.out.say("no models; `mx model download NAME` brings one")
-            return
-        run.out.table(columns, cells)
-
-    run.out.emit(document, human=human)
+    run.out.table(columns, cells)
 
 
 @app.command()
 def status(ctx: typer.Context) -> None:
-    """Show whether the server has its cache in reach, and how full that is.
+    """Show where models are kept, whether the server and its cache are in reach, and how full it is.
 
     JSON: {storage_path, server_endpoint, total_models, total_size, storage_accessible,
     server_available, used_bytes, free_bytes, max_size_bytes}.
     """
     run = invocation_of(ctx)
-    document: dict[str, object] = {
-        "storage_path": None,
-        "server_endpoint": run.settings().client.endpoint,
-        "total_models": 0,
-        "total_size": format_size(0),
-        "storage_accessible": False,
-        "server_available": False,
-    }
-    try:
-        listing = with_client(ctx, lambda client: client.list_models())
-    except MxError:
+    found = with_client(ctx, lambda client: look(run, client))
+    if found.failure is not None:
         if run.out.is_json:
-            run.out.document(document)
-        raise
-    document |= {
-        **_totals(listing),
-        "storage_accessible": True,
-        "server_available": True,
-        "used_bytes": listing.used_bytes,
-        "free_bytes": listing.free_bytes,
-        "max_size_bytes": listing.max_size_bytes,
-    }
-    limit = "" if listing.max_size_bytes is None else f" of {format_size(listing.max_size_bytes)}"
-    fields = [
-        ("server", str(document["server_endpoint"])),
-        ("models", str(document["total_models"])),
-        ("size", f"{format_size(listing.used_bytes)}{limit}"),
-        ("disk", f"{format_size(listing.free_bytes)} free of {format_size(listing.disk_bytes)}"),
-    ]
-    run.out.emit(document, human=lambda: run.out.fields(fields))
+            run.out.document({**found.document(), **failure_of(found.failure).document()})
+        raise found.failure
+    run.out.emit(found.document(), human=lambda: run.out.fields(found.fields()))
 
 
 @app.command()
@@ -200,39 +193,118 @@ def clear(
     commit: Annotated[
         str | None, typer.Option("--revision", "-r", metavar="COMMIT", help="This commit only.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Pinned ones too.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    force: _Force = False,
+    dry_run: _DryRun = False,
+    yes: _Yes = False,
 ) -> None:
-    """Remove a model from the server's cache: files and record, both or neither.
+    """Remove a model: files and record, both or neither.
 
-    What is read or being downloaded stays, exit 6.
+    What is read or being downloaded stays, and then nothing goes: exit 6.
 
-    JSON: {success, message, model_name, provider, registry_cleared, registry_warning, bytes_freed}.
+    JSON: {success, message, model_name, provider, registry_cleared, registry_warning, victims,
+    survivors, bytes_freed, target_bytes, met, executed, failed}; the same with --dry-run.
     """
     run = invocation_of(ctx)
     ref = model_ref(name, provider, None)
-    confirm(run, f"Remove {ref.name} from the server's cache?", yes=yes)
-    removed = with_client(
-        ctx, lambda client: client.remove_model(ref.provider, ref.name, commit=commit, force=force)
+    clear_model(ctx, run, ref, commit=commit, force=force, dry_run=dry_run, yes=yes)
+
+
+@app.command("clear-all")
+def clear_all(ctx: typer.Context, force: _Force = False, dry_run: _DryRun = False, yes: _Yes = False) -> None:
+    """Remove every model that mx keeps there, and nothing else in that directory.
+
+    What is read, being downloaded or (without --force) pinned stays: exit 6. Asks in every format.
+
+    JSON: {success, message, registry_records_cleared, registry_records_failed, victims, survivors,
+    bytes_freed, target_bytes, met, executed, failed}; the same with --dry-run.
+    """
+    clear_everything(ctx, invocation_of(ctx), force=force, dry_run=dry_run, yes=yes)
+
+
+@app.command()
+def validate(
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="NAME or NAME@COMMIT.")] = None,
+) -> None:
+    """Check sizes and digests of one model or of all; changes nothing. Exit 7 when something is wrong.
+
+    JSON with NAME: {model_name, exists, path, valid, entries}; without: {total_models, models, valid}.
+    """
+    run = invocation_of(ctx)
+    wanted = [name] if name is not None else []
+    try:
+        done = with_client(ctx, lambda client: verified(run, client, wanted, OnFault.REPORT))
+    except NotFoundError as error:
+        if run.out.is_json:
+            missing = {"model_name": name, "exists": False, "path": None, "valid": False}
+            run.out.document({**failure_of(error).document(), **missing})
+        raise
+    entries = view.verified_document(done)["entries"]
+    valid = all(one.outcome in (Outcome.SOUND, Outcome.GONE) for one in done)
+    names = {(one.key.provider, one.key.name) for one in done}
+    document: dict[str, object] = {"total_models": len(names), "models": entries, "valid": valid}
+    if name is not None:
+        path = find_here(run.settings(), done[0].key, told=None) if done else None
+        document = {
+            "model_name": name,
+            "exists": bool(done),
+            "path": None if path is None else str(path),
+            "valid": valid,
+            "entries": entries,
+        }
+    run.out.emit(document, human=lambda: view.print_verified(run.out, done))
+    require_sound(done)
+
+
+@app.command()
+def stats(
+    ctx: typer.Context,
+    detailed: Annotated[bool, typer.Option("--detailed", help="Each model too.")] = False,
+) -> None:
+    """Show how many models there are and what they take; `mx cache stats` says what could go.
+
+    JSON: {total_models, total_size, used_bytes, free_bytes, detailed_models}; the last with --detailed.
+    """
+    run = invocation_of(ctx)
+    listing = with_client(ctx, lambda client: client.list_models())
+    rows = filters.arrange(_ready(listing), "size:desc", row_fields())
+    document = {**totals(listing), "used_bytes": listing.used_bytes, "free_bytes": listing.free_bytes}
+    if detailed:
+        document["detailed_models"] = _models(run, rows, detailed=True)
+
+    def human() -> None:
+        run.out.fields(
+            [
+                ("models", str(document["total_models"])),
+                ("size", format_size(listing.used_bytes)),
+                ("free", f"{format_size(listing.free_bytes)} of {format_size(listing.disk_bytes)}"),
+            ]
+        )
+        if detailed:
+            _print_models(run, rows)
+
+    run.out.emit(document, human=human)
+
+
+@app.command()
+def init(
+    ctx: typer.Context,
+    storage_path: Annotated[
+        Path | None,
+        typer.Option("--storage-path", metavar="DIR", help="This machine's cache. [default: as it is now]"),
+    ] = None,
+    server_endpoint: Annotated[
+        str | None,
+        typer.Option("--server-endpoint", metavar="ADDRESS", help="The server. [default: as it is now]"),
+    ] = None,
+) -> None:
+    """Write ~/.model-express/config.yaml, below the environment, and make the cache directory.
+
+    JSON: {success, storage_path, server_endpoint, config_file}.
+    """
+    run = invocation_of(ctx)
+    document = write_init(run, storage_path, server_endpoint)
+    run.out.emit(
+        {"success": True, **document},
+        human=lambda: run.out.fields([(name.replace("_", " "), text) for name, text in document.items()]),
     )
-    message = f"{ref.name} removed, {format_size(removed.bytes_freed)} freed"
-    document = {
-        "success": True,
-        "message": message,
-        "model_name": ref.name,
-        "provider": ref.provider.value,
-        "registry_cleared": bool(removed.keys),
-        "registry_warning": None,
-        "bytes_freed": removed.bytes_freed,
-    }
-    run.out.emit(document, human=lambda: run.out.line(message))
-
-
-def confirm(run: Invocation, question: str, *, yes: bool) -> None:
-    """Ask on a terminal; elsewhere only --yes goes on. Raises UsageError, CancelledError."""
-    if yes:
-        return
-    if run.out.is_json or not sys.stdin.isatty():
-        raise UsageError("nobody is there to be asked", remedy="--yes goes on without a question")
-    if not typer.confirm(question, err=True):
-        raise CancelledError("nothing was removed")

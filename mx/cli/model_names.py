@@ -1,20 +1,16 @@
-"""Models as people name them on a command line, and updates of a download on stderr."""
+"""Models as people name them on a command line."""
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
 
-from mx.cli.output import Output
 from mx.core.cache_view import ListedEntry
 from mx.core.model import ModelRef, ProviderName, canonical_name, check_revision
-from mx.core.progress import EnsureUpdate
-from mx.errors import ErrorCode, MxError, NotFoundError, SettingsError, UsageError
-
-# Told on a stderr that is no terminal, where a bar can't be drawn over.
-_LINE_EVERY_S = 10.0
-_BAR = 20
+from mx.errors import InvalidArgumentError, NotFoundError, UsageError
 
 
 class ProviderChoice(StrEnum):
@@ -34,54 +30,43 @@ _PREFIXES = {
 
 
 def model_ref(name: str, provider: ProviderChoice | None, revision: str | None) -> ModelRef:
-    """What is meant, in its canonical spelling: an address decides by its prefix, then ``provider``.
+    """What is meant, in its canonical spelling: an address or a path decides by itself, then ``provider``.
 
     Raises InvalidArgumentError for what can't be a model's name.
     """
-    scheme, separator, _ = name.partition("://")
-    chosen = _PREFIXES.get(scheme.lower()) if separator else None
-    chosen = chosen or ProviderName(provider.value if provider else ProviderName.HUGGING_FACE)
-    if chosen is ProviderName.LOCAL and not separator:
-        name = os.path.abspath(name)
+    chosen = _by_spelling(name) or ProviderName(provider.value if provider else ProviderName.HUGGING_FACE)
+    if chosen is ProviderName.LOCAL and "://" not in name:
+        name = os.path.abspath(os.path.expanduser(name))
     return ModelRef(chosen, canonical_name(chosen, name), check_revision(chosen, revision))
+
+
+def _by_spelling(name: str) -> ProviderName | None:
+    scheme, separator, _ = name.partition("://")
+    if separator:
+        return _PREFIXES.get(scheme.lower())
+    return ProviderName.LOCAL if name.startswith(("/", "./", "../", "~/")) else None
 
 
 def entries_of(wanted: str, entries: Sequence[ListedEntry]) -> list[ListedEntry]:
     """Entries of ``NAME`` or ``NAME@COMMIT`` (its beginning will do). NotFoundError, UsageError."""
-    name, _, commit = wanted.partition("@")
-    found = [one for one in entries if one.key.name == name and one.key.commit.startswith(commit)]
+    name, _, commit = wanted.rpartition("@")
+    found = _fitting(wanted, "", entries) or (_fitting(name, commit, entries) if name else [])
     if not found:
-        raise NotFoundError(f"{wanted} is not in the cache", remedy="`mx cache list` shows what is")
+        near = difflib.get_close_matches(wanted, {one.key.name for one in entries}, n=1, cutoff=0.5)
+        nearest = f"the nearest is {near[0]}; " if near else ""
+        raise NotFoundError(f"{wanted} is not in the cache", remedy=f"{nearest}`mx cache list` shows what is")
     providers = {one.key.provider for one in found}
     if len(providers) > 1:
-        raise UsageError(f"{wanted} is there from several providers: {', '.join(sorted(providers))}")
+        raise UsageError(
+            f"{wanted} is there from several providers: {', '.join(sorted(providers))}",
+            remedy="name it as an address: ngc://…, s3://…, gs://…",
+        )
     return found
 
 
-def error_of(update: EnsureUpdate) -> MxError:
-    """A failed download as the error that it would have been here."""
-    code = update.code or ErrorCode.INTERNAL
-    kinds: list[type[MxError]] = [kind for kind in MxError.__subclasses__() if kind is not SettingsError]
-    kind = next((kind for kind in kinds if kind.code is code), MxError)
-    return kind(f"{update.key}: {update.message}")
-
-
-class DownloadTalk:
-    """Tells how a download goes: a bar on a terminal, elsewhere a line now and then."""
-
-    def __init__(self, out: Output) -> None:
-        self._out = out
-        self._told_s = float("-inf")
-
-    def tell(self, update: EnsureUpdate, *, now_s: float) -> None:
-        text = update.message or "downloading"
-        if update.bytes_total:
-            part = min(1.0, update.bytes_done / update.bytes_total)
-            full = round(part * _BAR)
-            text = f"[{'#' * full}{'-' * (_BAR - full)}] {text}"
-        if not self._out.draw(text) and now_s - self._told_s >= _LINE_EVERY_S:
-            self._told_s = now_s
-            self._out.say(f"{update.key}: {update.message or 'downloading'}")
-
-    def end(self) -> None:
-        self._out.draw("")
+def _fitting(name: str, commit: str, entries: Sequence[ListedEntry]) -> list[ListedEntry]:
+    names = {name}
+    with suppress(InvalidArgumentError):
+        # Without a scheme only NGC's names have a spelling beside the canonical one.
+        names.add(model_ref(name, None if _by_spelling(name) else ProviderChoice.NGC, None).name)
+    return [one for one in entries if one.key.name in names and one.key.commit.startswith(commit)]

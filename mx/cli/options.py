@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, TextIO, TypeVar
 import typer
 
 from mx.cli.output import Output
+from mx.errors import UsageError
 
 if TYPE_CHECKING:
     from mx.client.base import Client
@@ -59,7 +60,8 @@ def start_logs(settings: Settings, stream: TextIO) -> None:
 class Invocation:
     """One run of ``mx``: what the global options said, and the ways to the outside.
 
-    ``flags`` are settings by their dotted key, as ``mx.config.load_settings`` takes them.
+    ``flags`` are settings by their dotted key, as ``mx.config.load_settings`` takes them;
+    ``embedded`` asks for the cache directory of this machine instead of a server.
     ``connect``, ``start_logs`` and ``now`` (Unix seconds) are parameters so that tests bring their own.
     """
 
@@ -68,6 +70,7 @@ class Invocation:
     now: Callable[[], float] = time.time
     out: Output = field(default_factory=Output)
     verbosity: int = 0
+    embedded: bool = False
     config_file: Path | None = None
     flags: dict[str, object] = field(default_factory=dict)
 
@@ -97,16 +100,55 @@ def invocation_of(ctx: typer.Context) -> Invocation:
 
 @asynccontextmanager
 async def open_client(ctx: typer.Context) -> AsyncIterator[Client]:
-    """The client of this run, closed at the end. Raises SettingsError."""
+    """The client of this run, closed at the end: of a server, or embedded. Raises SettingsError."""
     invocation = invocation_of(ctx)
-    settings = invocation.settings()
-    # A settings file that is there for the server names the server's log file; a command has none.
-    invocation.start_logs(replace(settings, logging=replace(settings.logging, file=None)), sys.stderr)
+    if invocation.embedded:
+        _require_cache_command(ctx)
+        async with open_local_client(ctx) as client:
+            yield client
+        return
+    settings = settings_of_command(invocation)
     client = invocation.connect(settings)
     try:
         yield client
     finally:
         await client.close()
+
+
+@asynccontextmanager
+async def open_local_client(ctx: typer.Context) -> AsyncIterator[Client]:
+    """A client of the cache directory of this machine. Raises what ``open_local`` raises."""
+    from mx.client.embedded import EmbeddedClient
+    from mx.wiring_local import open_local
+
+    invocation = invocation_of(ctx)
+    settings = settings_of_command(invocation, quieter=True)
+    async with open_local(settings) as local:
+        client = EmbeddedClient(local.services)
+        try:
+            yield client
+        finally:
+            await client.close()
+
+
+def settings_of_command(invocation: Invocation, *, quieter: bool = False) -> Settings:
+    """Settings of this run, with logs started.
+
+    ``quieter``: what services of this process warn of, the command tells by itself.
+    """
+    settings = invocation.settings()
+    # A settings file that is there for the server names the server's log file; a command has none.
+    logging = replace(settings.logging, file=None)
+    if quieter and not settings.explicit("logging.level"):
+        logging = replace(logging, level="error")
+    invocation.start_logs(replace(settings, logging=logging), sys.stderr)
+    return settings
+
+
+def _require_cache_command(ctx: typer.Context) -> None:
+    noun = ctx.command_path.split()[1:2]
+    if noun not in (["model"], ["cache"]):
+        raise UsageError("--embedded is for mx model and mx cache", remedy="leave it out: this asks a server")
 
 
 def with_client(ctx: typer.Context, use: Callable[[Client], Awaitable[T]]) -> T:

@@ -123,17 +123,10 @@ class Output:
         if not self.quiet:
             self.talk(text)
 
-    def draw(self, text: str) -> bool:
-        """One line of progress in place of the last one, empty to wipe it; False where stderr can't."""
-        if self.quiet or not self._stderr.isatty() or os.environ.get("TERM") == "dumb":
-            return False
-        room = shutil.get_terminal_size().columns - 1
-        try:
-            self._stderr.write(f"\r\x1b[K{shorten(text, room)}" if text else "\r\x1b[K")
-            self._stderr.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stderr.fileno())
-        return True
+    def terminal(self) -> TextIO | None:
+        """Stderr where lines may be drawn over; None where they may not, or where nobody wants them."""
+        drawable = self._stderr.isatty() and os.environ.get("TERM") != "dumb"
+        return self._stderr if drawable and not self.quiet else None
 
     def fail(self, failure: Failure) -> int:
         """Tell a failure on stderr, and in JSON formats as the one document on stdout; the exit code."""

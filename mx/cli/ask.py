@@ -1,0 +1,19 @@
+"""A question before something goes."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from mx.errors import CancelledError, UsageError
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on a terminal, in every format; elsewhere only --yes goes on. UsageError, CancelledError."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nobody is there to be asked", remedy="--yes goes on without a question")
+    if not typer.confirm(question, err=True):
+        raise CancelledError("nothing was removed")
