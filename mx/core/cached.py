@@ -36,6 +36,22 @@ class CachedEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenedFiles:
+    """An entry at a server, open for reading: its files with their digests, and the ticket for HTTP.
+
+    The ticket is a secret and lives for ``life_s`` unless it is renewed. ``port`` 0: the server does
+    not serve files over HTTP. ``hosts`` are addresses of the very process that gave the ticket.
+    """
+
+    key: EntryKey
+    files: tuple[CachedFile, ...]
+    ticket: str = field(repr=False)
+    life_s: float
+    port: int = 0
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class MissingFile:
     """A file that has to come; ``offset`` verified bytes of it are there."""
 
