@@ -64,6 +64,21 @@ class MissingFile:
 
 
 @dataclass(frozen=True, slots=True)
+class StageHolder:
+    """A process that stages an entry, as others of the cache's directory see it.
+
+    ``pulse`` changes while it lives. ``ended``: it let go, or is surely dead; with ``failure``, code and
+    words, when it gave up. ``bytes_done`` of the entry are there.
+    """
+
+    stage: str
+    pulse: str
+    ended: bool
+    bytes_done: int = 0
+    failure: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EntryUsage:
     """What one entry occupies. ``own_bytes`` goes with it; ``shared`` names each block that other
     entries use too (a blob, by a name that is the same for all of them) and its bytes."""
