@@ -10,7 +10,7 @@ from mx.cli.output import Output
 from mx.core.cache_view import ListedEntry
 from mx.core.model import ModelRef, ProviderName, canonical_name, check_revision
 from mx.core.progress import EnsureUpdate
-from mx.errors import ErrorCode, MxError, NotFoundError, SettingsError, UsageError
+from mx.errors import MxError, NotFoundError, UsageError, error_of_code
 
 # Told on a stderr that is no terminal, where a bar can't be drawn over.
 _LINE_EVERY_S = 10.0
@@ -60,10 +60,7 @@ def entries_of(wanted: str, entries: Sequence[ListedEntry]) -> list[ListedEntry]
 
 def error_of(update: EnsureUpdate) -> MxError:
     """A failed download as the error that it would have been here."""
-    code = update.code or ErrorCode.INTERNAL
-    kinds: list[type[MxError]] = [kind for kind in MxError.__subclasses__() if kind is not SettingsError]
-    kind = next((kind for kind in kinds if kind.code is code), MxError)
-    return kind(f"{update.key}: {update.message}")
+    return error_of_code(update.code, f"{update.key}: {update.message}")
 
 
 class DownloadTalk:

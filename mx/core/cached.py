@@ -52,6 +52,17 @@ class OpenedFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class FilePiece:
+    """Bytes of one file as a server streams them. ``commit`` is told with the first piece at most."""
+
+    path: str
+    data: bytes
+    offset: int
+    total_bytes: int
+    commit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MissingFile:
     """A file that has to come; ``offset`` verified bytes of it are there."""
 
