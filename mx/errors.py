@@ -135,3 +135,9 @@ class CancelledError(MxError):
 
 class InternalError(MxError):
     code = ErrorCode.INTERNAL
+
+
+def error_of_code(code: str | None, message: str) -> MxError:
+    """A failure that was told by its code, as the error it would have been here; see ErrorCode."""
+    kinds: list[type[MxError]] = [kind for kind in MxError.__subclasses__() if kind is not SettingsError]
+    return next((kind for kind in kinds if kind.code == code), InternalError)(message)

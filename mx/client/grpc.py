@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 import grpc
@@ -39,6 +39,9 @@ from mx.errors import DeadlineError, MxError, UnavailableError
 from mx.wire import cache_codec
 from mx.wire.status import from_rpc_error
 from mx.wire.v1 import admin, api, health, model, p2p
+
+if TYPE_CHECKING:
+    from mx.client.sync import SyncClient
 
 T = TypeVar("T")
 
@@ -83,6 +86,7 @@ class GrpcClient:
     ) -> None:
         self._target = grpc_target(endpoint)
         self._timeout_s = timeout_s
+        self._max_retries, self._retry_delay_s = max_retries, retry_delay_s
         self._rule = usual(max_retries, retry_delay_s)
         self._token = token
         self._channel: grpc.aio.Channel | None = None
@@ -93,6 +97,18 @@ class GrpcClient:
     def target(self) -> str:
         """host:port that calls go to."""
         return self._target
+
+    def blocking(self) -> SyncClient:
+        """A blocking client of the same server, over a connection of its own; close it."""
+        from mx.client.sync import SyncClient  # it takes from here what both share
+
+        return SyncClient(
+            self._target,
+            timeout_s=self._timeout_s,
+            max_retries=self._max_retries,
+            retry_delay_s=self._retry_delay_s,
+            token=self._token,
+        )
 
     async def health(self) -> ServerHealth:
         return await self._run(operations.get_health())

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mx.client.operations import ADMIN, MODEL, Call, Operation
+from mx.client.retry import ONCE
 from mx.core.cache_view import CacheListing, CacheStats, EntryDetail, Removed
-from mx.core.cached import CachedFile
+from mx.core.cached import CachedFile, OpenedFiles
 from mx.core.eviction import EvictionPlan, EvictionRun, EvictionStep, KeepLimits, Shrink
 from mx.core.model import EntryKey, ModelRef, Pin, ProviderName
 from mx.core.progress import EnsureUpdate
@@ -42,6 +43,26 @@ def list_files(ref: ModelRef, *, weights: bool) -> Operation[tuple[CachedFile, .
     request = model_codec.encode_files_request(ref, weights=weights)
     reply: model.ModelFileList = yield Call(MODEL, "ListModelFiles", request)
     return model_codec.decode_file_list(reply)
+
+
+def open_files(key: EntryKey, holder: str) -> Operation[OpenedFiles]:
+    request = build(admin.OpenModelFilesRequest, key=codec.encode_key(key), holder=holder)
+    reply: admin.OpenModelFilesResponse = yield Call(ADMIN, "OpenModelFiles", request)
+    return codec.decode_opened(reply)
+
+
+def renew_files(ticket: str) -> Operation[None]:
+    yield Call(ADMIN, "RenewModelFiles", build(admin.RenewModelFilesRequest, ticket=ticket))
+
+
+def close_files(ticket: str) -> Operation[None]:
+    yield Call(ADMIN, "CloseModelFiles", build(admin.CloseModelFilesRequest, ticket=ticket), ONCE)
+
+
+def stream_files(ref: ModelRef, *, paths: tuple[str, ...], chunk_bytes: int) -> Call:
+    """A stream of FileChunk. InvalidArgumentError for local models: the published call has none."""
+    request = model_codec.encode_files_request(ref, weights=True, paths=paths, chunk_bytes=chunk_bytes)
+    return Call(MODEL, "StreamModelFiles", request)
 
 
 def delete_model(provider: ProviderName, name: str) -> Operation[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4
@@ -31,7 +31,7 @@ from mx.client.grpc import (
 from mx.client.operations import Call, NotOfferedError, Operation
 from mx.client.retry import Attempts, usual
 from mx.core.cache_view import CacheListing, CacheStats, EntryDetail, Removed
-from mx.core.cached import CachedFile
+from mx.core.cached import CachedFile, FilePiece, OpenedFiles
 from mx.core.eviction import EvictionPlan, EvictionRun, EvictionStep, KeepLimits, Shrink
 from mx.core.model import EntryKey, ModelRef, Pin, ProviderName
 from mx.core.progress import EnsureUpdate
@@ -48,7 +48,7 @@ from mx.core.source import (
 from mx.core.transfer import TransferReport
 from mx.core.verification import OnFault, VerifyStep
 from mx.errors import MxError, UnavailableError
-from mx.wire import cache_codec
+from mx.wire import cache_codec, model_codec
 from mx.wire.v1 import admin, api, health, model, p2p
 
 T = TypeVar("T")
@@ -79,6 +79,12 @@ class SyncClient:
     def target(self) -> str:
         """host:port that calls go to."""
         return self._target
+
+    def twin(self) -> SyncClient:
+        """Another client of the same server, over a connection of its own."""
+        twin = SyncClient(self._target, timeout_s=self._timeout_s, token=self._token)
+        twin._rule = self._rule
+        return twin
 
     def __enter__(self) -> Self:
         return self
@@ -133,7 +139,9 @@ class SyncClient:
     def list_transfers(self, *, limit: int = 100) -> tuple[TransferReport, ...]:
         return self._run(operations.list_transfers(limit))
 
-    def ensure(self, ref: ModelRef, *, weights: bool = True, force: bool = False) -> Iterator[EnsureUpdate]:
+    def ensure(
+        self, ref: ModelRef, *, weights: bool = True, force: bool = False
+    ) -> Generator[EnsureUpdate, None, None]:
         call = model_operations.ensure(ref, weights=weights, force=force)
         attempts = Attempts(self._rule, timeout_s=math.inf, begin_s=time.monotonic())
         while True:
@@ -160,6 +168,45 @@ class SyncClient:
 
     def list_files(self, ref: ModelRef, *, weights: bool = True) -> tuple[CachedFile, ...]:
         return self._run(model_operations.list_files(ref, weights=weights))
+
+    def open_files(self, key: EntryKey, *, holder: str = "") -> OpenedFiles:
+        """A complete entry of the server, open for reading; NotFoundError. Renew it, and close it.
+
+        A published server has no such call: NotOfferedError.
+        """
+        return self._run(model_operations.open_files(key, holder))
+
+    def renew_files(self, ticket: str) -> None:
+        """Another life for the ticket; NotFoundError when it has none left."""
+        self._run(model_operations.renew_files(ticket))
+
+    def close_files(self, ticket: str) -> None:
+        self._run(model_operations.close_files(ticket))
+
+    def stream_files(
+        self, ref: ModelRef, *, paths: tuple[str, ...], chunk_bytes: int, silence_s: float
+    ) -> Iterator[FilePiece]:
+        """Files one after another, in pieces; UnavailableError after ``silence_s`` without one.
+
+        The published call, never tried again here. Closing the iterator ends the stream.
+        """
+        call = model_operations.stream_files(ref, paths=paths, chunk_bytes=chunk_bytes)
+        stream = self._open(call)
+        watch = _Silence(stream, silence_s)
+        try:
+            for message in stream:
+                watch.pause()  # the time that our caller takes is not the server's
+                yield model_codec.decode_piece(message)
+                watch.listen()
+        except grpc.RpcError as error:
+            if self._closed.is_set():
+                raise self._was_closed() from error
+            if watch.expired:
+                raise UnavailableError(f"{self._target} sent nothing for {silence_s:g} s") from error
+            raise failed(error, call, self._target) from error
+        finally:
+            watch.end()
+            stream.cancel()
 
     def delete_model(self, provider: ProviderName, name: str) -> str:
         return self._run(model_operations.delete_model(provider, name))
@@ -290,3 +337,31 @@ class SyncClient:
 
     def _was_closed(self) -> UnavailableError:
         return UnavailableError(f"the connection to {self._target} was closed")
+
+
+class _Silence:
+    """Cancels a stream that says nothing: gRPC bounds whole calls, not the time between messages."""
+
+    def __init__(self, stream: Any, limit_s: float) -> None:
+        self._stream = stream
+        self._limit_s = limit_s
+        self._since_s = time.monotonic()
+        self._ended = threading.Event()
+        self.expired = False
+        threading.Thread(target=self._watch, name="mx-silence", daemon=True).start()
+
+    def listen(self) -> None:
+        self._since_s = time.monotonic()
+
+    def pause(self) -> None:
+        self._since_s = math.inf
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(min(1.0, self._limit_s)):
+            if time.monotonic() - self._since_s >= self._limit_s:
+                self.expired = True
+                self._stream.cancel()
+                return

@@ -38,6 +38,33 @@ class CachedEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenedFiles:
+    """An entry at a server, open for reading: its files with their digests, and the ticket for HTTP.
+
+    The ticket is a secret and lives for ``life_s`` unless it is renewed. ``port`` 0: the server does
+    not serve files over HTTP. ``hosts`` are addresses of the very process that gave the ticket.
+    """
+
+    key: EntryKey
+    files: tuple[CachedFile, ...]
+    ticket: str = field(repr=False)
+    life_s: float
+    port: int = 0
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FilePiece:
+    """Bytes of one file as a server streams them. ``commit`` is told with the first piece at most."""
+
+    path: str
+    data: bytes
+    offset: int
+    total_bytes: int
+    commit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MissingFile:
     """A file that has to come; ``offset`` verified bytes of it are there."""
 
@@ -47,6 +74,21 @@ class MissingFile:
     @property
     def missing_bytes(self) -> int:
         return max(0, self.file.size_bytes - self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class StageHolder:
+    """A process that stages an entry, as others of the cache's directory see it.
+
+    ``pulse`` changes while it lives. ``ended``: it let go, or is surely dead; with ``failure``, code and
+    words, when it gave up. ``bytes_done`` of the entry are there.
+    """
+
+    stage: str
+    pulse: str
+    ended: bool
+    bytes_done: int = 0
+    failure: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,12 +85,17 @@ class EntryKey:
 @dataclass(frozen=True, slots=True)
 class ListedFile:
     """A file at the provider. ``digest`` is ``algorithm:hex`` when the provider names one that is a
-    digest of the content (sha256, git-sha1, crc32c, md5); ``etag`` is what a ranged read must match."""
+    digest of the content (sha256, git-sha1, crc32c, md5); ``etag`` is what a ranged read must match.
+
+    ``xxh3`` (128 bits, hex) comes from a cache that computed it and ``digest``, a cryptographic one,
+    over the same bytes: then it is what is checked, and ``digest`` is taken from there.
+    """
 
     path: str
     size_bytes: int
     digest: str = ""
     etag: str = ""
+    xxh3: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from mx.server.cache_admin import CacheCalls
 from mx.server.models import SILENCE_S, never_silent
 from mx.server.readiness import Readiness
 from mx.services.listing import list_cache
+from mx.services.tickets import FileTickets
 from mx.wire import admin_codec, models_admin_codec
 from mx.wire.codec import build, decode_identity
 from mx.wire.v1 import admin
@@ -37,6 +38,15 @@ class ServerFacts:
     settings_file: str
 
 
+@dataclass(frozen=True, slots=True)
+class FilesPlace:
+    """Where HTTP serves files: on ``port`` (0: nowhere) of this server, by whatever name a client calls
+    it; ``hosts`` are addresses of this very process."""
+
+    port: int = 0
+    hosts: tuple[str, ...] = ()
+
+
 class AdminService(CacheCalls):
     def __init__(
         self,
@@ -44,11 +54,15 @@ class AdminService(CacheCalls):
         *,
         readiness: Readiness,
         services: Services,
+        tickets: FileTickets,
+        place: FilesPlace,
     ) -> None:
         super().__init__(services)
         self._facts = facts
         self._readiness = readiness
         self._services = services
+        self._tickets = tickets
+        self._place = place
         self._sources = services.sources
         self._transfers = services.transfers
 
@@ -125,6 +139,32 @@ class AdminService(CacheCalls):
         async with aclosing(never_silent(updates, within_s=SILENCE_S)) as told:
             async for update in told:
                 yield models_admin_codec.encode_progress(update)
+
+    async def OpenModelFiles(
+        self, request: admin.OpenModelFilesRequest, context: Context, /
+    ) -> admin.OpenModelFilesResponse:
+        key = models_admin_codec.decode_key(request.key)
+        ticket = await self._tickets.open(key, holder=request.holder[:200] or context.peer())
+        return models_admin_codec.encode_opened(
+            ticket.key,
+            ticket.files,
+            ticket=ticket.secret,
+            life_s=self._tickets.life_s,
+            port=self._place.port,
+            hosts=self._place.hosts,
+        )
+
+    async def RenewModelFiles(
+        self, request: admin.RenewModelFilesRequest, _context: Context, /
+    ) -> admin.RenewModelFilesResponse:
+        self._tickets.renew(request.ticket)
+        return admin.RenewModelFilesResponse()
+
+    async def CloseModelFiles(
+        self, request: admin.CloseModelFilesRequest, _context: Context, /
+    ) -> admin.CloseModelFilesResponse:
+        self._tickets.close(request.ticket)
+        return admin.CloseModelFilesResponse()
 
     async def ListModels(
         self, request: admin.ListModelsRequest, _context: Context, /

@@ -7,8 +7,8 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from logging import shutdown as shutdown_logs
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from mx import __version__
 from mx.errors import MxError, SettingsError
 from mx.logs import event_log
-from mx.server.admin import AdminService, ServerFacts
+from mx.server.admin import AdminService, FilesPlace, ServerFacts
+from mx.server.http import Exposition, HttpRules, RunningHttp, local_hosts, running_http
 from mx.server.interceptors import UNARY_LIMIT_S, Guard, Traffic
 from mx.server.listen import check_address, join_address
 from mx.server.models import ModelService
@@ -34,6 +35,7 @@ from mx.server.probes import (
 )
 from mx.server.readiness import Readiness, process_age_s
 from mx.server.sources import P2pService
+from mx.services.tickets import FileTickets
 from mx.wire.v1 import admin, api, health, model, p2p
 from mx.wiring import Services, open_services
 
@@ -90,11 +92,24 @@ _FORCE_LIMIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class HttpPlace:
+    """Where HTTP is to listen, beside gRPC's host; ``port`` 0 takes a free one.
+
+    ``required`` False: a server without it is better than none, and files travel over gRPC.
+    """
+
+    port: int
+    required: bool = True
+    rules: HttpRules = field(default_factory=HttpRules)
+
+
+@dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A server that listens. ``listen`` is host:port with the port really bound."""
+    """A server that listens. ``listen`` is host:port with the port really bound; ``http`` None is off."""
 
     listen: str
     port: int
+    http: RunningHttp | None
     readiness: Readiness
     traffic: Traffic
     _server: grpc.aio.Server
@@ -126,11 +141,14 @@ async def running_server(
     settings_file: str = "",
     legacy_tensors: bool = False,
     unary_limit_s: float = UNARY_LIMIT_S,
+    http: HttpPlace | None = None,
+    exposition: Exposition | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Listen while the body runs; ``port`` 0 takes a free one. Services stay their opener's.
 
     ``legacy_tensors`` fills the deprecated field of GetMetadata too, for clients older than the
-    oneof; ``unary_limit_s`` bounds a call whose client gave no deadline.
+    oneof; ``unary_limit_s`` bounds a call whose client gave no deadline. ``http`` None listens for
+    gRPC only; ``exposition`` is what GET /metrics answers.
 
     Raises SettingsError when nothing can listen there.
     """
@@ -151,36 +169,87 @@ async def running_server(
         listen=listen,
         settings_file=settings_file,
     )
-    handlers = _handlers(services, facts, readiness=readiness, legacy_tensors=legacy_tensors)
-    server.add_generic_rpc_handlers(
-        [
-            Guard(handler, traffic, open_while_draining=_PROBES, noted=_NOTED, unary_limit_s=unary_limit_s)
-            for handler in handlers
-        ]
-    )
-    # A published client asks for no reflection; grpcurl and people do.
-    reflection.enable_server_reflection(
-        (*SERVICE_NAMES, reflection.SERVICE_NAME), server, pool=_reflection_pool()
-    )
-    await server.start()
-    watcher = asyncio.create_task(readiness.watch_store(), name="store watch")
-    try:
-        yield RunningServer(listen, bound, readiness, traffic, server)
-    finally:
-        watcher.cancel()
-        with suppress(asyncio.CancelledError):
-            await watcher
-        readiness.drain()
-        await server.stop(None)
+    async with AsyncExitStack() as beside:
+        tickets = await beside.enter_async_context(FileTickets(services.models, services.clock))
+        web = await beside.enter_async_context(
+            _running_http(host, http, services, tickets, traffic=traffic, exposition=exposition)
+        )
+        place = FilesPlace(web.port, local_hosts(host)) if web is not None else FilesPlace()
+        admin_service = AdminService(
+            facts, readiness=readiness, services=services, tickets=tickets, place=place
+        )
+        handlers = _handlers(
+            services, facts, admin_service, readiness=readiness, legacy_tensors=legacy_tensors
+        )
+        server.add_generic_rpc_handlers(
+            [
+                Guard(
+                    handler, traffic, open_while_draining=_PROBES, noted=_NOTED, unary_limit_s=unary_limit_s
+                )
+                for handler in handlers
+            ]
+        )
+        # A published client asks for no reflection; grpcurl and people do.
+        reflection.enable_server_reflection(
+            (*SERVICE_NAMES, reflection.SERVICE_NAME), server, pool=_reflection_pool()
+        )
+        await server.start()
+        watcher = asyncio.create_task(readiness.watch_store(), name="store watch")
+        try:
+            yield RunningServer(listen, bound, web, readiness, traffic, server)
+        finally:
+            watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await watcher
+            readiness.drain()
+            await server.stop(None)
+
+
+@asynccontextmanager
+async def _running_http(
+    host: str,
+    place: HttpPlace | None,
+    services: Services,
+    tickets: FileTickets,
+    *,
+    traffic: Traffic,
+    exposition: Exposition | None,
+) -> AsyncIterator[RunningHttp | None]:
+    """The listener for HTTP; None when it is off, or not required and can't be had."""
+    async with AsyncExitStack() as opened:
+        web: RunningHttp | None = None
+        if place is not None:
+            try:
+                web = await opened.enter_async_context(
+                    running_http(
+                        host=host,
+                        port=place.port,
+                        traffic=traffic,
+                        exposition=exposition,
+                        tickets=tickets,
+                        cache=services.cache,
+                        rules=place.rules,
+                    )
+                )
+            except SettingsError as error:
+                if place.required:
+                    raise
+                log.warn("no HTTP: no metrics, and files travel over gRPC", error=str(error))  # noqa: G010  # an EventLog
+        yield web
 
 
 def _handlers(
-    services: Services, facts: ServerFacts, *, readiness: Readiness, legacy_tensors: bool
+    services: Services,
+    facts: ServerFacts,
+    admin_service: AdminService,
+    *,
+    readiness: Readiness,
+    legacy_tensors: bool,
 ) -> list[grpc.GenericRpcHandler[Any, Any]]:
     return [
         p2p.P2pService_handler(P2pService(services.sources, legacy_tensors=legacy_tensors)),
         model.ModelService_handler(ModelService(services.models, services.cache)),
-        admin.AdminService_handler(AdminService(facts, readiness=readiness, services=services)),
+        admin.AdminService_handler(admin_service),
         api.ApiService_handler(ApiService()),
         health.HealthService_handler(HealthService(readiness, version=facts.version)),
         standard_health_handler(StandardHealth(readiness, frozenset(SERVICE_NAMES))),
@@ -217,10 +286,12 @@ async def serve(
                 host=settings.server.host,
                 port=settings.server.port if port is None else port,
                 settings_file="" if config_file is None else str(config_file),
+                http=_http_place(settings),
             ) as server:
                 log.info(
                     "server listening",
                     listen=server.listen,
+                    http="off" if server.http is None else server.http.listen,
                     store=services.store_backend,
                     version=__version__,
                 )
@@ -229,6 +300,12 @@ async def serve(
                 await signals.first.wait()
                 await _drain(server, settings.server.grace_s, signals)
     return signals.exit_code
+
+
+def _http_place(settings: Settings) -> HttpPlace | None:
+    """A port that nobody chose is no reason not to start: two servers on one machine share the default."""
+    port = settings.server.metrics_port
+    return HttpPlace(port, required=settings.explicit("server.metrics_port")) if port else None
 
 
 def _require_no_enforcement(settings: Settings) -> None:

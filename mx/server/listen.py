@@ -20,8 +20,10 @@ def join_address(host: str, port: int) -> str:
     return f"{bare}:{port}"
 
 
-def check_address(host: str, port: int) -> None:
-    """Raises SettingsError, saying why, when nothing can listen there.
+def check_address(
+    host: str, port: int, *, option: str = "--port", variable: str = "MODEL_EXPRESS_SERVER_PORT"
+) -> None:
+    """Raises SettingsError, saying why, when nothing can listen there; ``option`` chooses another port.
 
     gRPC only says "failed to bind", after lines of its own on stderr; the system knows the reason.
     """
@@ -38,7 +40,7 @@ def check_address(host: str, port: int) -> None:
     # A name may stand for several addresses; one that works is enough, one that is taken is not.
     if in_use is None and len(failures) < len(found):
         return
-    raise _explain(in_use or failures[0], host, port)
+    raise _explain(in_use or failures[0], host, port, option=option, variable=variable)
 
 
 def _bind_problem(family: int, where: object) -> OSError | None:
@@ -53,15 +55,15 @@ def _bind_problem(family: int, where: object) -> OSError | None:
     return None
 
 
-def _explain(error: OSError, host: str, port: int) -> SettingsError:
+def _explain(error: OSError, host: str, port: int, *, option: str, variable: str) -> SettingsError:
     address = join_address(host, port)
     match error.errno:
         case errno.EADDRINUSE:
             problem = f"can't listen on {address}: another process already does"
-            remedy = "stop it, or choose another port with --port or MODEL_EXPRESS_SERVER_PORT"
+            remedy = f"stop it, or choose another port with {option} or {variable}"
         case errno.EACCES | errno.EPERM:
             problem = f"can't listen on {address}: permission denied"
-            remedy = "ports below 1024 need privileges; choose another with --port"
+            remedy = f"ports below 1024 need privileges; choose another with {option}"
         case errno.EADDRNOTAVAIL:
             problem = f"can't listen on {address}: {host} is not an address of this machine"
             remedy = "use 0.0.0.0 for every interface, or an address of this machine"

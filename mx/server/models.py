@@ -21,6 +21,7 @@ from mx.ports import EntryCache
 from mx.server.pieces import read_pieces
 from mx.services.models import ModelsService
 from mx.wire import model_codec
+from mx.wire.chunks import ChunkWriter
 from mx.wire.codec import build
 from mx.wire.v1 import model
 
@@ -60,21 +61,25 @@ class ModelService:
 
     async def StreamModelFiles(
         self, request: model.ModelFilesRequest, context: Context, /
-    ) -> AsyncIterator[model.FileChunk]:
+    ) -> AsyncIterator[Any]:
+        """Messages that are serialized already, see ``mx.wire.chunks``."""
         ref = model_codec.decode_ref(request)
         size = min(request.chunk_size or DEFAULT_CHUNK_BYTES, MAX_CHUNK_BYTES)
         async with self._models.reading(ref, holder=context.peer(), weights=_needed(request)) as entry:
             files = _chosen(entry, request)
             if not files:
                 raise NotFoundError(f"{entry.key} has none of the files that were asked for")
-            commit = entry.key.commit if entry.key.provider is ProviderName.HUGGING_FACE else None
+            commit = entry.key.commit if entry.key.provider is ProviderName.HUGGING_FACE else ""
             for file in files:
-                async with aclosing(self._chunks(entry, file, size)) as chunks:
-                    async for chunk in chunks:
-                        if commit:
-                            chunk.commit_hash, commit = commit, None
-                        chunk.is_last_file = chunk.is_last_chunk and file is files[-1]
-                        yield chunk
+                chunks = ChunkWriter(
+                    file.path,
+                    total_bytes=file.size_bytes,
+                    is_last_file=file is files[-1],
+                    commit=commit if file is files[0] else "",
+                )
+                async with aclosing(self._messages(entry, file, chunks, size)) as messages:
+                    async for message in messages:
+                        yield message
 
     async def DeleteModel(
         self, request: model.DeleteModelRequest, _context: Context, /
@@ -84,22 +89,15 @@ class ModelService:
         message = f"{count} record{'s' if count != 1 else ''} of {request.model_name} dropped; files stay"
         return build(model.DeleteModelResponse, success=True, message=message)
 
-    async def _chunks(
-        self, entry: CachedEntry, file: CachedFile, size: int
-    ) -> AsyncGenerator[model.FileChunk, None]:
+    async def _messages(
+        self, entry: CachedEntry, file: CachedFile, chunks: ChunkWriter, size: int
+    ) -> AsyncGenerator[bytes, None]:
         """One file from its beginning to its end; InternalError when it is not what was recorded."""
         offset = 0
         try:
             async with aclosing(read_pieces(self._cache, entry, file, piece_bytes=size)) as pieces:
                 async for data in pieces:
-                    yield build(
-                        model.FileChunk,
-                        relative_path=file.path,
-                        data=data,
-                        offset=offset,
-                        total_size=file.size_bytes,
-                        is_last_chunk=offset + len(data) == file.size_bytes,
-                    )
+                    yield chunks.message(data, offset=offset)
                     offset += len(data)
         except IntegrityError as error:  # the contract's code for a cache that is not in order
             raise InternalError(error.message, remedy=error.remedy) from error

@@ -184,6 +184,19 @@ class ModelsService:
         async with self._reads.hold(entry, holder=holder, tasks=self._tasks):
             yield entry
 
+    @asynccontextmanager
+    async def reading_entry(self, key: EntryKey, *, holder: str) -> AsyncIterator[CachedEntry]:
+        """As ``reading``, by key; for one without weights the full entry serves too. NotFoundError."""
+        key = replace(key, name=canonical_name(key.provider, key.name))
+        entry = await self._whole(key)
+        if entry is None and not key.weights:
+            entry = await self._whole(replace(key, weights=True))
+        if entry is None:
+            raise NotFoundError(f"{key} is not in the cache", remedy="have it downloaded first")
+        self._touches.add(entry.key)
+        async with self._reads.hold(entry, holder=holder, tasks=self._tasks):
+            yield entry
+
     async def records(
         self, *, provider: ProviderName | None = None, name: str | None = None
     ) -> tuple[ModelRecord, ...]:

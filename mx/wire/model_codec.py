@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mx.core.cached import CachedFile
+from mx.core.cached import CachedFile, FilePiece
 from mx.core.model import EntryKey, EntryStatus, ModelRef, ProviderName
 from mx.core.progress import EnsureUpdate
 from mx.errors import InvalidArgumentError
@@ -98,3 +98,9 @@ def encode_file_list(key: EntryKey, files: Iterable[CachedFile]) -> model.ModelF
 
 def decode_file_list(message: model.ModelFileList) -> tuple[CachedFile, ...]:
     return tuple(CachedFile(info.relative_path, info.size) for info in message.files)
+
+
+def decode_piece(message: model.FileChunk) -> FilePiece:
+    return FilePiece(
+        message.relative_path, message.data, message.offset, message.total_size, message.commit_hash
+    )

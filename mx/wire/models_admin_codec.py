@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mx.core.cache_view import CacheListing, ListedEntry
+from mx.core.cached import CachedFile, OpenedFiles
 from mx.core.eviction import (
     EvictionGoal,
     EvictionPlan,
@@ -86,6 +89,44 @@ def decode_progress(message: admin.EnsureProgress) -> EnsureUpdate:
         rate=message.rate if message.HasField("rate") else None,
         eta_s=message.eta_s if message.HasField("eta_s") else None,
         code=ErrorCode(message.code) if known else None,
+    )
+
+
+# ---- files -----------------------------------------------------------------------------------
+
+
+def encode_opened(
+    key: EntryKey,
+    files: Iterable[CachedFile],
+    *,
+    ticket: str,
+    life_s: float,
+    port: int,
+    hosts: Iterable[str],
+) -> admin.OpenModelFilesResponse:
+    served = [
+        build(admin.ServedFile, path=file.path, size=file.size_bytes, digest=file.digest, xxh3=file.xxh3)
+        for file in files
+    ]
+    return build(
+        admin.OpenModelFilesResponse,
+        key=encode_key(key),
+        files=served,
+        ticket=ticket,
+        life_s=life_s,
+        http_port=port,
+        hosts=hosts,
+    )
+
+
+def decode_opened(message: admin.OpenModelFilesResponse) -> OpenedFiles:
+    return OpenedFiles(
+        key=decode_key(message.key),
+        files=tuple(CachedFile(m.path, m.size, m.digest, m.xxh3) for m in message.files),
+        ticket=message.ticket,
+        life_s=message.life_s,
+        port=message.http_port,
+        hosts=tuple(message.hosts),
     )
 
 

@@ -86,5 +86,10 @@ def _method_handler(grpc: Any, method: MethodDescriptor, behavior: Any) -> Any:
     return getattr(grpc, f"{_kind(method)}_rpc_method_handler")(
         behavior,
         request_deserializer=GetMessageClass(method.input_type).FromString,
-        response_serializer=GetMessageClass(method.output_type).SerializeToString,
+        response_serializer=_serialized,
     )
+
+
+def _serialized(reply: Message | bytes) -> bytes:
+    """A service may answer with bytes that are a message already."""
+    return reply if isinstance(reply, bytes) else reply.SerializeToString()

@@ -6,5 +6,6 @@ first. Must not know providers, records of a store, or claims: a publish asks a 
 """
 
 from mx.providers.cache.disk import DiskCache, open_cache
+from mx.providers.cache.stage import DiskStaging
 
-__all__ = ["DiskCache", "open_cache"]
+__all__ = ["DiskCache", "DiskStaging", "open_cache"]

@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from mx.core.cached import CachedEntry, CacheUsage, VerifyReport
+from mx.core.cached import CachedEntry, CacheUsage, StageHolder, VerifyReport
 from mx.core.model import EntryKey, Listing, ProviderName, is_commit, safe_relative_path
 from mx.errors import IntegrityError, NotFoundError, PreconditionError
+from mx.providers.cache.begin import begin, begin_instead
 from mx.providers.cache.claimants import sound_records
 from mx.providers.cache.entry import complete_record
 from mx.providers.cache.failures import disk_errors
@@ -19,7 +20,8 @@ from mx.providers.cache.layout import folder_of, has_view, model_folder, slot_be
 from mx.providers.cache.reconcile import clean
 from mx.providers.cache.refs import read_ref, write_refs
 from mx.providers.cache.remove import remove_entry
-from mx.providers.cache.stage import DiskStaging, begin
+from mx.providers.cache.stage import DiskStaging
+from mx.providers.cache.staged import find_holder
 from mx.providers.cache.tree import Folder, Folders, Site, Step, no_step
 from mx.providers.cache.usage import complete_records, measure, recorded_keys
 from mx.providers.cache.verify import condemn_files, verify_entry
@@ -105,6 +107,23 @@ class DiskCache:
 
     def begin(self, listing: Listing) -> DiskStaging:
         return begin(self._site, listing)
+
+    def holder(self, key: EntryKey) -> StageHolder | None:
+        """Who stages the entry at the moment, or did so last and left a rest; None: nobody."""
+        with self._errors(f"looking up {key}"), self._site.open() as root:
+            model = root.find(*folder_of(key))
+            if model is None:
+                return None
+            with model:
+                return find_holder(model, key)
+
+    def begin_instead(self, listing: Listing, holder: StageHolder | None) -> DiskStaging | None:
+        """As ``begin``, but only in the place of ``holder`` (None: of nobody).
+
+        None when somebody else was faster: processes that share nothing but this directory elect one
+        of them by it, without locks.
+        """
+        return begin_instead(self._site, listing, holder)
 
     def remove(self, key: EntryKey) -> int:
         with self._errors(f"deleting {key}"), self._site.open() as root:

@@ -10,10 +10,12 @@ from typing import Any, Protocol
 
 import xxhash
 
+from mx.core.model import ListedFile
 from mx.errors import InvalidArgumentError, PreconditionError
 
 _CHUNK_BYTES = 4 << 20
 _LENGTHS = {"sha256": 64, "git-sha1": 40, "md5": 32, "crc32c": 8}
+_STRONG = ("sha256", "git-sha1")  # what may name a blob
 
 
 class _Hash(Protocol):
@@ -36,27 +38,43 @@ class _Crc32c:
         return f"{self._value:08x}"
 
 
-def check_digest(digest: str, *, of: str) -> None:
-    """That a provider's digest can be checked here; InvalidArgumentError or PreconditionError if not."""
-    algorithm, _, value = digest.partition(":")
-    if not digest:
-        return
-    if len(value) != _LENGTHS.get(algorithm, -1) or not all(c in "0123456789abcdef" for c in value):
-        raise InvalidArgumentError(f"{of}: {digest[:90]!r} is no digest that can be checked")
+def check_digests(file: ListedFile, *, of: str) -> None:
+    """That a listing's digests can be checked here; InvalidArgumentError or PreconditionError if not."""
+    algorithm, _, value = file.digest.partition(":")
+    if file.digest and not _is_hex(value, _LENGTHS.get(algorithm, -1)):
+        raise InvalidArgumentError(f"{of}: {file.digest[:90]!r} is no digest that can be checked")
+    if file.xxh3 and not (_is_hex(file.xxh3, 32) and algorithm in _STRONG):
+        raise InvalidArgumentError(
+            f"{of}: {file.xxh3[:90]!r} is no digest, or stands beside none that is cryptographic"
+        )
     if algorithm == "crc32c":
         _crc32c_library()
 
 
-class FileHash:
-    """Our fast digest, a cryptographic one and the provider's, over the bytes of one file so far."""
+def _is_hex(text: str, length: int) -> bool:
+    return len(text) == length and all(c in "0123456789abcdef" for c in text)
 
-    def __init__(self, *, size_bytes: int, listed: str) -> None:
-        self._listed = listed.partition(":")[0]
-        self._strong = "git-sha1" if self._listed == "git-sha1" else "sha256"
+
+class FileHash:
+    """Digests over the bytes of one file so far: our fast one, and a cryptographic one.
+
+    ``listed`` is what the provider names: its algorithm is computed as well. ``vouched``: the fast
+    digest that the bytes must have; then nothing else is computed, see ``ListedFile.xxh3``.
+    """
+
+    def __init__(self, *, size_bytes: int, listed: str, vouched: str = "") -> None:
+        self._expected, self._vouched = listed, vouched
+        algorithm = listed.partition(":")[0]
+        self._strong = "git-sha1" if algorithm == "git-sha1" else "sha256"
         self._hashes: dict[str, _Hash] = {"xxh3": xxhash.xxh3_128()}
-        for algorithm in {self._strong, self._listed} - {""}:
-            self._hashes[algorithm] = _new(algorithm, size_bytes)
+        if not vouched:
+            for each in {self._strong, algorithm} - {""}:
+                self._hashes[each] = _new(each, size_bytes)
         self.at = 0
+
+    @classmethod
+    def of(cls, file: ListedFile) -> FileHash:
+        return cls(size_bytes=file.size_bytes, listed=file.digest, vouched=file.xxh3)
 
     def advance(self, fd: int, until: int, *, progress: Callable[[int], None] | None = None) -> None:
         """Take in the file's bytes up to ``until``, or to its end if that comes first."""
@@ -66,11 +84,15 @@ class FileHash:
             count = os.preadv(fd, [view[: until - self.at]], self.at)
             if count == 0:
                 return
-            for state in self._hashes.values():
-                state.update(view[:count])
-            self.at += count
+            self.update(view[:count])
             if progress is not None:
                 progress(count)
+
+    def update(self, data: memoryview) -> None:
+        """Take in the bytes that follow."""
+        for state in self._hashes.values():
+            state.update(data)
+        self.at += len(data)
 
     @property
     def xxh3(self) -> str:
@@ -78,12 +100,17 @@ class FileHash:
 
     @property
     def strong(self) -> str:
+        """The cryptographic one; where the fast one is vouched for, as it was told."""
+        if self._vouched:
+            return self._expected
         return f"{self._strong}:{self._hashes[self._strong].hexdigest()}"
 
-    @property
-    def listed(self) -> str:
-        """The digest in the provider's algorithm; empty when it names none."""
-        return f"{self._listed}:{self._hashes[self._listed].hexdigest()}" if self._listed else ""
+    def fits(self) -> bool:
+        """Whether these are the bytes that were listed, as far as the listing says."""
+        if self._vouched:
+            return self.xxh3 == self._vouched
+        algorithm, _, value = self._expected.partition(":")
+        return not algorithm or self._hashes[algorithm].hexdigest() == value
 
 
 def _new(algorithm: str, size_bytes: int) -> _Hash:

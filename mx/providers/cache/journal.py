@@ -72,6 +72,7 @@ class Story:
     writer: Writer | None = None
     stage: str = ""
     released: bool = False
+    failure: tuple[str, str] | None = None  # why it let go: code and words
     files: dict[str, Reached] = field(default_factory=dict)
 
 
@@ -102,6 +103,15 @@ class Journal:
     def released(self, *, stage: str) -> None:
         """``stage`` is the folder's name at ``owned``: one who was taken over releases nothing."""
         self._append(stage, kind="released")
+
+    def beat(self) -> None:
+        """The owner lives: whoever waits for it sees the time of the journal move."""
+        with self._lock:
+            if self._fd >= 0:
+                os.utime(self._fd)
+
+    def failed(self, code: str, message: str, *, stage: str) -> None:
+        self._append({"stage": stage, "code": code, "message": message}, kind="failed")
 
     def begun(self, files: Iterable[ListedFile]) -> None:
         lines = [{"begun": _listed_json(file)} for file in files]
@@ -154,12 +164,19 @@ def _apply(story: Story, kind: str, value: Any) -> None:
             story.writer = Writer(
                 str(value["boot"]), str(value["space"]), int(value["pid"]), str(value["start"])
             )
-            story.stage, story.released = str(value["stage"]), False
+            story.stage, story.released, story.failure = str(value["stage"]), False, None
         case "released":
             story.released = story.released or value == story.stage
+        case "failed":
+            if value["stage"] == story.stage:
+                story.failure = (str(value["code"]), str(value["message"]))
         case "begun":
             listed = ListedFile(
-                str(value["path"]), int(value["size"]), str(value["digest"]), str(value["etag"])
+                str(value["path"]),
+                int(value["size"]),
+                str(value["digest"]),
+                str(value["etag"]),
+                str(value.get("xxh3", "")),
             )
             known = story.files.get(listed.path)
             if known is None or known.listed != listed:
@@ -177,7 +194,13 @@ def _apply(story: Story, kind: str, value: Any) -> None:
 
 
 def _listed_json(file: ListedFile) -> dict[str, object]:
-    return {"path": file.path, "size": file.size_bytes, "digest": file.digest, "etag": file.etag}
+    document: dict[str, object] = {
+        "path": file.path,
+        "size": file.size_bytes,
+        "digest": file.digest,
+        "etag": file.etag,
+    }
+    return document | {"xxh3": file.xxh3} if file.xxh3 else document
 
 
 def _line(value: object) -> bytes:

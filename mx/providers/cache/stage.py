@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mx.core.cached import CachedEntry, MissingFile
-from mx.core.model import EntryKey, ListedFile, Listing
+from mx.core.model import EntryKey, ListedFile
 from mx.errors import ConflictError, IntegrityError, InvalidArgumentError, MxError, PreconditionError
 from mx.providers.cache.entry import CompletionRecord, RecordedFile, records_in
 from mx.providers.cache.failures import disk_errors
-from mx.providers.cache.hashing import FileHash, check_digest
+from mx.providers.cache.hashing import FileHash
 from mx.providers.cache.journal import Held, Journal, Story, Writer
-from mx.providers.cache.layout import BOOKS, COMPLETE, CONDEMNED, folder_of, has_view, kept_files, slot_of
+from mx.providers.cache.layout import COMPLETE, CONDEMNED, has_view, slot_of
+from mx.providers.cache.part import DiskPart
 from mx.providers.cache.publish import Publication
-from mx.providers.cache.staged import held_name, open_stage, part_name, settle_parts, verified
+from mx.providers.cache.staged import held_name, part_name, verified
 from mx.providers.cache.tree import Folder, Folders, Site
 
-_ATTEMPTS = 20
 _SYNC = getattr(os, "fdatasync", os.fsync)
 
 
@@ -39,6 +39,10 @@ class _State:
     in_slot: bool = False
     hash: FileHash | None = None
     inode: int = 0
+
+    def is_held(self) -> bool:
+        """Asked again under ``hashing``: another thread may have accepted the file."""
+        return self.held is not None
 
 
 class DiskStaging:
@@ -68,35 +72,71 @@ class DiskStaging:
             os.close(fd)
         return self._stage.path / part_name(file.path)
 
+    def open_part(self, file: ListedFile) -> DiskPart:
+        """A missing file to append to, from where it stands; what ``accept`` checks is hashed on the way.
+
+        Reads what is there already, once. Close it before ``accept``.
+        """
+        state = self._state(file)
+        with self._errors(f"staging {file.path} of {self.key}"):
+            fd = self._open_part(state, os.O_RDWR | os.O_CREAT)
+            try:
+                if os.fstat(fd).st_nlink > 1 or os.fstat(fd).st_size > file.size_bytes:
+                    # Somebody else's file by a second name must not grow; one too long is no part.
+                    os.close(fd)
+                    self._throw_away(state)
+                    fd = self._open_part(state, os.O_RDWR | os.O_CREAT)
+                with state.hashing:
+                    sums = self._hash_of(state, os.fstat(fd))
+                    sums.advance(fd, file.size_bytes)
+            except BaseException:
+                os.close(fd)
+                raise
+        what = f"writing {file.path} of {self.key}"
+        return DiskPart(file, fd, sums, lock=state.hashing, errors=lambda: self._errors(what))
+
+    @property
+    def free_bytes(self) -> int:
+        """What the file system still gives to us."""
+        space = os.fstatvfs(self._model.fd)
+        return space.f_bavail * space.f_frsize
+
+    def beat(self) -> None:
+        """Tell those who wait that this download lives; ConflictError when it was taken over."""
+        self._require_open()
+        with self._errors(f"staging {self.key}"):
+            self._journal.beat()
+
     def checkpoint(self, file: ListedFile) -> int:
         state = self._state(file)
         if state.held is not None:
             return file.size_bytes
         with self._errors(f"saving {file.path} of {self.key}"):
-            if not state.hashing.acquire(blocking=False):
-                return state.offset  # it is being accepted: that says more
+            with state.hashing:
+                if state.is_held():  # it was accepted in between: that says more
+                    return file.size_bytes
+                fd = self._open_part(state, os.O_RDWR | os.O_CREAT)
+                try:
+                    found = os.fstat(fd)
+                    progress = self._hash_of(state, found)
+                    progress.advance(fd, min(found.st_size, file.size_bytes))
+                    at, xxh3 = progress.at, progress.xxh3
+                except BaseException:
+                    os.close(fd)
+                    raise
+            # Whoever writes goes on while the disk takes its time.
             try:
-                return self._save(state)
+                self._stage.step("sync part")
+                _SYNC(fd)
             finally:
-                state.hashing.release()
-
-    def _save(self, state: _State) -> int:
-        """Sync what is there of a part and note how far it is hashed."""
-        if state.held is not None:
-            return state.listed.size_bytes
-        fd = self._open_part(state, os.O_RDWR | os.O_CREAT)
-        try:
-            found = os.fstat(fd)
-            progress = self._hash_of(state, found)
-            progress.advance(fd, min(found.st_size, state.listed.size_bytes))
-            self._stage.step("sync part")
-            _SYNC(fd)
-        finally:
-            os.close(fd)
-        self._journal.marked(state.listed.path, at=progress.at, xxh3=progress.xxh3)
+                os.close(fd)
+            with state.hashing:
+                if state.is_held():
+                    return file.size_bytes
+                self._journal.marked(file.path, at=at, xxh3=xxh3)
         with self._lock:
-            state.offset = progress.at
-        return progress.at
+            state.offset = at
+        return at
 
     def accept(self, file: ListedFile) -> None:
         state = self._state(file)
@@ -134,13 +174,16 @@ class DiskStaging:
         self.close()
         return record.entry(self._site.root)
 
-    def close(self) -> None:
+    def close(self, *, failure: MxError | None = None) -> None:
+        """``failure``: why, for those who waited for this download."""
         with self._lock:
             was_open, self._open = self._open, False
         if not was_open:
             return
         with self._errors(f"leaving {self.key}"):
             try:
+                if failure is not None:
+                    self._journal.failed(failure.code.value, str(failure), stage=self._stage.path.name)
                 self._journal.released(stage=self._stage.path.name)
             finally:
                 self._journal.close()
@@ -220,14 +263,14 @@ class DiskStaging:
                 remedy="the rest can still be fetched",
             )
         if found.st_size == file.size_bytes:
-            sums = self._hash_of(state, found) if file.digest else _fresh_hash(file)
+            sums = self._hash_of(state, found) if file.digest else FileHash.of(file)
             begun_at = sums.at
             sums.advance(fd, file.size_bytes)
-            if file.digest and sums.listed != file.digest and begun_at > 0:
+            if begun_at > 0 and not sums.fits():
                 # Bytes hashed earlier may have been replaced since: only the whole file counts.
-                sums = _fresh_hash(file)
+                sums = FileHash.of(file)
                 sums.advance(fd, file.size_bytes)
-            if sums.at == file.size_bytes and sums.listed in (file.digest, ""):
+            if sums.at == file.size_bytes and sums.fits():
                 return Held(sums.strong, sums.xxh3, found.st_mtime_ns)
         self._throw_away(state)
         raise IntegrityError(
@@ -268,7 +311,7 @@ class DiskStaging:
 
     def _hash_of(self, state: _State, found: os.stat_result) -> FileHash:
         if state.hash is None or state.inode != found.st_ino or state.hash.at > found.st_size:
-            state.hash, state.inode = _fresh_hash(state.listed), found.st_ino
+            state.hash, state.inode = FileHash.of(state.listed), found.st_ino
         return state.hash
 
     def _state(self, file: ListedFile) -> _State:
@@ -307,54 +350,6 @@ class DiskStaging:
         return disk_errors(what, self._site.root)
 
 
-def begin(site: Site, listing: Listing) -> DiskStaging:
-    """Start or resume an entry."""
-    key = listing.key
-    files = kept_files(key, listing.files)
-    for file in files:
-        check_digest(file.digest, of=f"{file.path} of {key}")
-    with disk_errors(f"staging {key}", site.root):
-        model, stage, story = _open_both(site, key)
-        try:
-            offsets = settle_parts(stage, story, files)
-            staging = DiskStaging(site, key, model=model, stage=stage, files=files)
-        except BaseException:
-            stage.close()
-            model.close()
-            raise
-        try:
-            staging.resume(story, offsets)
-        except BaseException:
-            staging.close()
-            raise
-        return staging
-
-
-def _open_both(site: Site, key: EntryKey) -> tuple[Folder, Folder, Story]:
-    """The model's folder and a stage in it; again when a delete takes the empty folders away meanwhile."""
-    for attempt in range(1, _ATTEMPTS + 1):
-        with site.open() as root:
-            model = None
-            try:
-                model = root.child(*folder_of(key), create=True)
-                # First, so that whatever a crash leaves is known to be ours.
-                model.child(BOOKS, create=True).close()
-                if has_view(key.provider):
-                    for name in ("blobs", "refs", "snapshots"):
-                        model.child(name, create=True).close()
-                return (model, *open_stage(model, key))
-            except FileNotFoundError:
-                if model is not None:
-                    model.close()
-                if attempt == _ATTEMPTS:
-                    raise
-            except BaseException:
-                if model is not None:
-                    model.close()
-                raise
-    raise AssertionError
-
-
 def _recorded(key: EntryKey, file: ListedFile, held: Held) -> RecordedFile:
     return RecordedFile(
         path=file.path,
@@ -374,19 +369,15 @@ def _same(recorded: RecordedFile, file: ListedFile) -> bool:
     return bool(file.etag) and file.etag == recorded.etag
 
 
-def _fresh_hash(file: ListedFile) -> FileHash:
-    return FileHash(size_bytes=file.size_bytes, listed=file.digest)
-
-
 def _read_slot(folder: Folder, name: str, file: ListedFile) -> Held | None:
     """What lies in a slot nobody vouches for, if it is what the provider lists."""
     fd = folder.open(name, os.O_RDONLY | os.O_NONBLOCK)
     try:
         found = os.fstat(fd)
-        sums = _fresh_hash(file)
+        sums = FileHash.of(file)
         sums.advance(fd, file.size_bytes)
     finally:
         os.close(fd)
-    if sums.at != file.size_bytes or sums.listed != file.digest:
+    if sums.at != file.size_bytes or not sums.fits():
         return None
     return Held(sums.strong, sums.xxh3, found.st_mtime_ns)

@@ -13,6 +13,7 @@ import os
 import uuid
 from contextlib import suppress
 
+from mx.core.cached import StageHolder
 from mx.core.model import EntryKey, ListedFile
 from mx.providers.cache.hashing import FileHash
 from mx.providers.cache.journal import JOURNAL, Reached, Story, read_story
@@ -20,6 +21,7 @@ from mx.providers.cache.layout import BOOKS, STAGE, label
 from mx.providers.cache.tree import Folder, fresh_name
 
 _COPY_BYTES = 16 << 20
+_FIRST = "0" * 32  # in the place of what makes a stage's name unique
 
 
 def part_name(path: str) -> str:
@@ -41,6 +43,46 @@ def open_stage(model: Folder, key: EntryKey) -> tuple[Folder, Story]:
             stage = stages.within(name)
             return stage, read_story(stage)
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(model.path))
+
+
+def open_stage_instead(
+    model: Folder, key: EntryKey, holder: StageHolder | None
+) -> tuple[Folder, Story] | None:
+    """The stage of ``holder`` (None: a fresh one, if there is none at all) made our own; None when
+    somebody else was faster."""
+    with suppress(FileNotFoundError), model.child(BOOKS, STAGE, create=True) as stages:
+        if holder is not None:
+            name = f"{label(key)}.{uuid.uuid4().hex}"
+            stages.rename(holder.stage, stages, name)
+        else:
+            name = f"{label(key)}.{_FIRST}"  # the same for all: one of several contenders makes it
+            stages.step("mkdir stage")
+            try:
+                os.mkdir(name, dir_fd=stages.fd)
+            except FileExistsError:
+                return None
+            if stage_names(stages, key) != [name]:
+                stages.rmdir(name)
+                return None
+        stage = stages.within(name)
+        return stage, read_story(stage)
+    return None
+
+
+def find_holder(model: Folder, key: EntryKey) -> StageHolder | None:
+    """Whose stage is the newest; None when there is none."""
+    with suppress(FileNotFoundError), model.child(BOOKS, STAGE) as stages:
+        for name in stage_names(stages, key):
+            with stages.child(name) as stage:
+                story = read_story(stage)
+                journal = stage.lstat(JOURNAL)
+                sizes = [found.st_size for e in stage.entries() if (found := stage.regular(e.name))]
+            here = story.stage == name  # else it was taken over just now, and the new owner says so soon
+            ended = here and (story.released or (story.writer is not None and story.writer.surely_dead()))
+            pulse = f"{name}:{journal.st_mtime_ns}:{journal.st_size}" if journal else name
+            done = max(0, sum(sizes) - (journal.st_size if journal else 0))
+            return StageHolder(name, pulse, ended, done, story.failure if ended else None)
+    return None
 
 
 def stage_names(stages: Folder, key: EntryKey) -> list[str]:

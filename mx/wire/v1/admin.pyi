@@ -464,6 +464,76 @@ class EnsureProgress(Message):
     @overload
     def HasField(self, field_name: Literal["eta_s"]) -> bool: ...
 
+class OpenModelFilesRequest(Message):
+    def __init__(
+        self,
+        *,
+        key: EntryKey | None = ...,
+        holder: str | None = ...,
+    ) -> None: ...
+    @property
+    def key(self) -> EntryKey: ...
+    holder: str
+    def HasField(self, field_name: Literal["key"]) -> bool: ...
+
+class OpenModelFilesResponse(Message):
+    def __init__(
+        self,
+        *,
+        key: EntryKey | None = ...,
+        files: Iterable[ServedFile] | None = ...,
+        ticket: str | None = ...,
+        life_s: float | None = ...,
+        http_port: int | None = ...,
+        hosts: Iterable[str] | None = ...,
+    ) -> None: ...
+    @property
+    def key(self) -> EntryKey: ...
+    @property
+    def files(self) -> RepeatedCompositeFieldContainer[ServedFile]: ...
+    ticket: str
+    life_s: float
+    http_port: int
+    @property
+    def hosts(self) -> RepeatedScalarFieldContainer[str]: ...
+    def HasField(self, field_name: Literal["key"]) -> bool: ...
+
+class ServedFile(Message):
+    def __init__(
+        self,
+        *,
+        path: str | None = ...,
+        size: int | None = ...,
+        digest: str | None = ...,
+        xxh3: str | None = ...,
+    ) -> None: ...
+    path: str
+    size: int
+    digest: str
+    xxh3: str
+
+class RenewModelFilesRequest(Message):
+    def __init__(
+        self,
+        *,
+        ticket: str | None = ...,
+    ) -> None: ...
+    ticket: str
+
+class RenewModelFilesResponse(Message):
+    def __init__(self) -> None: ...
+
+class CloseModelFilesRequest(Message):
+    def __init__(
+        self,
+        *,
+        ticket: str | None = ...,
+    ) -> None: ...
+    ticket: str
+
+class CloseModelFilesResponse(Message):
+    def __init__(self) -> None: ...
+
 class ListModelsRequest(Message):
     def __init__(
         self,
@@ -1022,6 +1092,9 @@ class AdminServiceStub:
     ReportTransfer: grpc.UnaryUnaryMultiCallable[ReportTransferRequest, ReportTransferResponse]
     ListTransfers: grpc.UnaryUnaryMultiCallable[ListTransfersRequest, ListTransfersResponse]
     EnsureModel: grpc.UnaryStreamMultiCallable[EnsureModelRequest, EnsureProgress]
+    OpenModelFiles: grpc.UnaryUnaryMultiCallable[OpenModelFilesRequest, OpenModelFilesResponse]
+    RenewModelFiles: grpc.UnaryUnaryMultiCallable[RenewModelFilesRequest, RenewModelFilesResponse]
+    CloseModelFiles: grpc.UnaryUnaryMultiCallable[CloseModelFilesRequest, CloseModelFilesResponse]
     ListModels: grpc.UnaryUnaryMultiCallable[ListModelsRequest, ListModelsResponse]
     ShowModel: grpc.UnaryUnaryMultiCallable[ShowModelRequest, ShowModelResponse]
     RemoveModel: grpc.UnaryStreamMultiCallable[RemoveModelRequest, RemoveModelUpdate]
@@ -1043,6 +1116,9 @@ class AdminServiceAsyncStub:
     ReportTransfer: grpc.aio.UnaryUnaryMultiCallable[ReportTransferRequest, ReportTransferResponse]
     ListTransfers: grpc.aio.UnaryUnaryMultiCallable[ListTransfersRequest, ListTransfersResponse]
     EnsureModel: grpc.aio.UnaryStreamMultiCallable[EnsureModelRequest, EnsureProgress]
+    OpenModelFiles: grpc.aio.UnaryUnaryMultiCallable[OpenModelFilesRequest, OpenModelFilesResponse]
+    RenewModelFiles: grpc.aio.UnaryUnaryMultiCallable[RenewModelFilesRequest, RenewModelFilesResponse]
+    CloseModelFiles: grpc.aio.UnaryUnaryMultiCallable[CloseModelFilesRequest, CloseModelFilesResponse]
     ListModels: grpc.aio.UnaryUnaryMultiCallable[ListModelsRequest, ListModelsResponse]
     ShowModel: grpc.aio.UnaryUnaryMultiCallable[ShowModelRequest, ShowModelResponse]
     RemoveModel: grpc.aio.UnaryStreamMultiCallable[RemoveModelRequest, RemoveModelUpdate]
@@ -1064,6 +1140,9 @@ class AdminServiceServicer(Protocol):
     def ReportTransfer(self, request: ReportTransferRequest, context: grpc.ServicerContext, /) -> ReportTransferResponse: ...
     def ListTransfers(self, request: ListTransfersRequest, context: grpc.ServicerContext, /) -> ListTransfersResponse: ...
     def EnsureModel(self, request: EnsureModelRequest, context: grpc.ServicerContext, /) -> Iterator[EnsureProgress]: ...
+    def OpenModelFiles(self, request: OpenModelFilesRequest, context: grpc.ServicerContext, /) -> OpenModelFilesResponse: ...
+    def RenewModelFiles(self, request: RenewModelFilesRequest, context: grpc.ServicerContext, /) -> RenewModelFilesResponse: ...
+    def CloseModelFiles(self, request: CloseModelFilesRequest, context: grpc.ServicerContext, /) -> CloseModelFilesResponse: ...
     def ListModels(self, request: ListModelsRequest, context: grpc.ServicerContext, /) -> ListModelsResponse: ...
     def ShowModel(self, request: ShowModelRequest, context: grpc.ServicerContext, /) -> ShowModelResponse: ...
     def RemoveModel(self, request: RemoveModelRequest, context: grpc.ServicerContext, /) -> Iterator[RemoveModelUpdate]: ...
@@ -1085,6 +1164,9 @@ class AdminServiceAsyncServicer(Protocol):
     async def ReportTransfer(self, request: ReportTransferRequest, context: grpc.aio.ServicerContext[ReportTransferRequest, ReportTransferResponse], /) -> ReportTransferResponse: ...
     async def ListTransfers(self, request: ListTransfersRequest, context: grpc.aio.ServicerContext[ListTransfersRequest, ListTransfersResponse], /) -> ListTransfersResponse: ...
     def EnsureModel(self, request: EnsureModelRequest, context: grpc.aio.ServicerContext[EnsureModelRequest, EnsureProgress], /) -> AsyncIterator[EnsureProgress]: ...
+    async def OpenModelFiles(self, request: OpenModelFilesRequest, context: grpc.aio.ServicerContext[OpenModelFilesRequest, OpenModelFilesResponse], /) -> OpenModelFilesResponse: ...
+    async def RenewModelFiles(self, request: RenewModelFilesRequest, context: grpc.aio.ServicerContext[RenewModelFilesRequest, RenewModelFilesResponse], /) -> RenewModelFilesResponse: ...
+    async def CloseModelFiles(self, request: CloseModelFilesRequest, context: grpc.aio.ServicerContext[CloseModelFilesRequest, CloseModelFilesResponse], /) -> CloseModelFilesResponse: ...
     async def ListModels(self, request: ListModelsRequest, context: grpc.aio.ServicerContext[ListModelsRequest, ListModelsResponse], /) -> ListModelsResponse: ...
     async def ShowModel(self, request: ShowModelRequest, context: grpc.aio.ServicerContext[ShowModelRequest, ShowModelResponse], /) -> ShowModelResponse: ...
     def RemoveModel(self, request: RemoveModelRequest, context: grpc.aio.ServicerContext[RemoveModelRequest, RemoveModelUpdate], /) -> AsyncIterator[RemoveModelUpdate]: ...
