@@ -88,34 +88,36 @@ DESCRIPTOR = add_file(
     b'=\n\x12RunEvictionRequest\x12\'\n\x04plan\x18\x01 \x01(\x0b2\x19.mx.admin.v1.EvictionPlan"\xb7'
     b"\x01\n\x13RunEvictionResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12'\n\x04plan\x18\x02 \x01(\x0b2\x19.mx.admin."
     b'v1.EvictionPlan\x12\x13\n\x0bbytes_freed\x18\x03 \x01(\x04\x12\x15\n\rstarted_at_ms\x18\x04 \x01(\x03\x12\x16\n\x0ef'
-    b'inished_at_ms\x18\x05 \x01(\x03\x12#\n\x06stayed\x18\x06 \x03(\x0b2\x13.mx.admin.v1.Judged*J\n\x08Stra'
+    b'inished_at_ms\x18\x05 \x01(\x03\x12#\n\x06stayed\x18\x06 \x03(\x0b2\x13.mx.admin.v1.Judged*_\n\x08Stra'
     b'tegy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x11\n\rSTRATEGY_PEER\x10\x01\x12\x11\n\rSTRATEGY_DI'
-    b'SK\x10\x02*\x7f\n\rTransferState\x12\x1e\n\x1aTRANSFER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16TRANSFE'
-    b'R_STATE_RUNNING\x10\x01\x12\x17\n\x13TRANSFER_STATE_DONE\x10\x02\x12\x19\n\x15TRANSFER_STATE_FAI'
-    b'LED\x10\x032\xa2\t\n\x0cAdminService\x12\\\n\x0fGetServerStatus\x12#.mx.admin.v1.GetServe'
-    b'rStatusRequest\x1a$.mx.admin.v1.GetServerStatusResponse\x12S\n\x0cAnnounce'
-    b'Peer\x12 .mx.admin.v1.AnnouncePeerRequest\x1a!.mx.admin.v1.AnnouncePee'
-    b'rResponse\x12J\n\tFindPeers\x12\x1d.mx.admin.v1.FindPeersRequest\x1a\x1e.mx.admin'
-    b'.v1.FindPeersResponse\x12Y\n\x0eListSourceRows\x12".mx.admin.v1.ListSource'
-    b'RowsRequest\x1a#.mx.admin.v1.ListSourceRowsResponse\x12J\n\tGetSource\x12\x1d.'
-    b'mx.admin.v1.GetSourceRequest\x1a\x1e.mx.admin.v1.GetSourceResponse\x12Y\n\x0e'
-    b'WithdrawSource\x12".mx.admin.v1.WithdrawSourceRequest\x1a#.mx.admin.v1'
-    b'.WithdrawSourceResponse\x12Y\n\x0eReportTransfer\x12".mx.admin.v1.ReportTr'
-    b'ansferRequest\x1a#.mx.admin.v1.ReportTransferResponse\x12V\n\rListTransf'
-    b'ers\x12!.mx.admin.v1.ListTransfersRequest\x1a".mx.admin.v1.ListTransfe'
-    b'rsResponse\x12M\n\x0bEnsureModel\x12\x1f.mx.admin.v1.EnsureModelRequest\x1a\x1b.mx.'
-    b'admin.v1.EnsureProgress0\x01\x12M\n\nListModels\x12\x1e.mx.admin.v1.ListModels'
-    b'Request\x1a\x1f.mx.admin.v1.ListModelsResponse\x12P\n\x0bRemoveModel\x12\x1f.mx.adm'
-    b'in.v1.RemoveModelRequest\x1a .mx.admin.v1.RemoveModelResponse\x12G\n\x08Pi'
-    b'nModel\x12\x1c.mx.admin.v1.PinModelRequest\x1a\x1d.mx.admin.v1.PinModelRespo'
-    b'nse\x12S\n\x0cPlanEviction\x12 .mx.admin.v1.PlanEvictionRequest\x1a!.mx.admin'
-    b'.v1.PlanEvictionResponse\x12P\n\x0bRunEviction\x12\x1f.mx.admin.v1.RunEvictio'
-    b'nRequest\x1a .mx.admin.v1.RunEvictionResponseb\x06proto3'
+    b'SK\x10\x02\x12\x13\n\x0fSTRATEGY_SERVER\x10\x03*\x7f\n\rTransferState\x12\x1e\n\x1aTRANSFER_STATE_UNS'
+    b'PECIFIED\x10\x00\x12\x1a\n\x16TRANSFER_STATE_RUNNING\x10\x01\x12\x17\n\x13TRANSFER_STATE_DONE\x10\x02\x12'
+    b'\x19\n\x15TRANSFER_STATE_FAILED\x10\x032\xa2\t\n\x0cAdminService\x12\\\n\x0fGetServerStatus\x12#'
+    b'.mx.admin.v1.GetServerStatusRequest\x1a$.mx.admin.v1.GetServerStatu'
+    b'sResponse\x12S\n\x0cAnnouncePeer\x12 .mx.admin.v1.AnnouncePeerRequest\x1a!.mx'
+    b'.admin.v1.AnnouncePeerResponse\x12J\n\tFindPeers\x12\x1d.mx.admin.v1.FindPe'
+    b'ersRequest\x1a\x1e.mx.admin.v1.FindPeersResponse\x12Y\n\x0eListSourceRows\x12".m'
+    b'x.admin.v1.ListSourceRowsRequest\x1a#.mx.admin.v1.ListSourceRowsRes'
+    b'ponse\x12J\n\tGetSource\x12\x1d.mx.admin.v1.GetSourceRequest\x1a\x1e.mx.admin.v1.'
+    b'GetSourceResponse\x12Y\n\x0eWithdrawSource\x12".mx.admin.v1.WithdrawSource'
+    b'Request\x1a#.mx.admin.v1.WithdrawSourceResponse\x12Y\n\x0eReportTransfer\x12"'
+    b'.mx.admin.v1.ReportTransferRequest\x1a#.mx.admin.v1.ReportTransferR'
+    b'esponse\x12V\n\rListTransfers\x12!.mx.admin.v1.ListTransfersRequest\x1a".mx'
+    b'.admin.v1.ListTransfersResponse\x12M\n\x0bEnsureModel\x12\x1f.mx.admin.v1.Ens'
+    b'ureModelRequest\x1a\x1b.mx.admin.v1.EnsureProgress0\x01\x12M\n\nListModels\x12\x1e.m'
+    b'x.admin.v1.ListModelsRequest\x1a\x1f.mx.admin.v1.ListModelsResponse\x12P\n'
+    b'\x0bRemoveModel\x12\x1f.mx.admin.v1.RemoveModelRequest\x1a .mx.admin.v1.Remo'
+    b'veModelResponse\x12G\n\x08PinModel\x12\x1c.mx.admin.v1.PinModelRequest\x1a\x1d.mx.a'
+    b'dmin.v1.PinModelResponse\x12S\n\x0cPlanEviction\x12 .mx.admin.v1.PlanEvict'
+    b'ionRequest\x1a!.mx.admin.v1.PlanEvictionResponse\x12P\n\x0bRunEviction\x12\x1f.m'
+    b'x.admin.v1.RunEvictionRequest\x1a .mx.admin.v1.RunEvictionResponseb'
+    b'\x06proto3'
 )
 
 STRATEGY_UNSPECIFIED = 0
 STRATEGY_PEER = 1
 STRATEGY_DISK = 2
+STRATEGY_SERVER = 3
 
 TRANSFER_STATE_UNSPECIFIED = 0
 TRANSFER_STATE_RUNNING = 1
