@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mx.core.eviction import EvictionPolicy
+from mx.core.model import ProviderName
 from mx.errors import MxError, SettingsError
 from mx.logs import event_log
 from mx.ports import Clock, EntryCache, ModelStore, Providers, SourceStore
@@ -30,6 +31,7 @@ from mx.services.transfers import TransfersService
 
 if TYPE_CHECKING:
     from mx.config import Settings
+    from mx.providers.cache import DiskCache
 
 log = event_log(__name__)
 
@@ -202,6 +204,17 @@ async def _open_models(
             yield models, eviction, cache
     finally:
         await providers.close()
+
+
+def open_client_cache(settings: Settings, provider: ProviderName) -> DiskCache:
+    """The cache of this machine that a client's files of ``provider`` go to, without records.
+
+    Raises an MxError when the directory can't be used.
+    """
+    from mx.providers.cache import open_cache
+
+    name = "huggingface" if provider is ProviderName.HUGGING_FACE else provider.value
+    return open_cache(settings.client_cache_root(name), now_ms=SystemClock().now_ms)
 
 
 def _open_cache(settings: Settings, clock: Clock) -> EntryCache:

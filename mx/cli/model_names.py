@@ -9,7 +9,7 @@ from contextlib import suppress
 from enum import StrEnum
 
 from mx.core.cache_view import ListedEntry
-from mx.core.model import ModelRef, ProviderName, canonical_name, check_revision
+from mx.core.model import ModelRef, ProviderName, canonical_name, check_revision, provider_of
 from mx.errors import InvalidArgumentError, NotFoundError, UsageError
 
 
@@ -19,14 +19,6 @@ class ProviderChoice(StrEnum):
     GCS = "gcs"
     S3 = "s3"
     LOCAL = "local"
-
-
-_PREFIXES = {
-    "gs": ProviderName.GCS,
-    "s3": ProviderName.S3,
-    "ngc": ProviderName.NGC,
-    "file": ProviderName.LOCAL,
-}
 
 
 def model_ref(name: str, provider: ProviderChoice | None, revision: str | None) -> ModelRef:
@@ -41,9 +33,8 @@ def model_ref(name: str, provider: ProviderChoice | None, revision: str | None) 
 
 
 def _by_spelling(name: str) -> ProviderName | None:
-    scheme, separator, _ = name.partition("://")
-    if separator:
-        return _PREFIXES.get(scheme.lower())
+    if "://" in name:
+        return provider_of(name)
     return ProviderName.LOCAL if name.startswith(("/", "./", "../", "~/")) else None
 
 

@@ -52,6 +52,20 @@ def is_commit(text: str) -> bool:
     return _COMMIT.fullmatch(text) is not None
 
 
+_SCHEMES = {
+    "gs": ProviderName.GCS,
+    "s3": ProviderName.S3,
+    "ngc": ProviderName.NGC,
+    "file": ProviderName.LOCAL,
+}
+
+
+def provider_of(name: str) -> ProviderName | None:
+    """The provider that an address names by its scheme; None for a name without one."""
+    scheme, separator, _ = name.partition("://")
+    return _SCHEMES.get(scheme.lower()) if separator else None
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRef:
     """What was asked for. ``revision`` is a branch, tag or commit, or None for the default."""

@@ -12,6 +12,7 @@ class Strategy(StrEnum):
     """Which step of the load chain delivered the weights."""
 
     PEER = "peer"
+    SERVER = "server"
     DISK = "disk"
 
 

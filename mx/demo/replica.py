@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mx.core.transfer import Strategy
 from mx.demo import checkpoint
 from mx.errors import IntegrityError, MxError, UnavailableError
 
@@ -96,7 +97,9 @@ def run(task: Task) -> None:
                 f"{task.name}: the server did not take the publication within {PUBLISH_S:g} s"
             )
         if task.from_disk:
-            engine.report_disk(bytes_total=row["bytes"], seconds=row["seconds"], reason="first replica")
+            engine.report_files(
+                Strategy.DISK, bytes_total=row["bytes"], seconds=row["seconds"], reason="first replica"
+            )
         say("loaded", **{**row, "tensors": len(stored)})
         sys.stdin.read()  # until the demo closes it
     finally:

@@ -24,7 +24,7 @@ from mx.core.selection import is_same_host, order_sources
 from mx.core.source import SourceEntry, SourceIdentity, SourceSummary
 from mx.core.swarm import Limits
 from mx.core.tensors import HOST_DEVICE, Region, layout_digest
-from mx.core.transfer import TransferReport, TransferState
+from mx.core.transfer import Strategy, TransferReport, TransferState
 from mx.errors import DeadlineError, MxError
 from mx.ports import TransferBackend
 from mx.transfer.agent import DeviceKind, start_nixl
@@ -36,7 +36,7 @@ from mx.transfer.host import host_id
 from mx.transfer.outcome import Failed, Loaded, LocalTensors, Outcome, Skipped
 from mx.transfer.publication import Publication, Worker
 from mx.transfer.publisher import SourceRegistry
-from mx.transfer.report import Load, Reporter, ReportSink, disk_report, summary
+from mx.transfer.report import Load, Reporter, ReportSink, files_report, summary
 from mx.transfer.session import Candidate, Session, open_session
 
 log = logging.getLogger(__name__)
@@ -340,10 +340,10 @@ class TransferEngine:
         return self._publication.bytes_served if self._publication else 0
 
     # --- reports --------------------------------------------------------------------------------------
-    def report_disk(self, *, bytes_total: int, seconds: float, reason: str) -> None:
-        """Tell the server that the engine's own loader delivered the weights, and why no peer did."""
+    def report_files(self, strategy: Strategy, *, bytes_total: int, seconds: float, reason: str) -> None:
+        """Tell the server that the weights came from files, and why not from a peer."""
         key, name = self._worker.key, self._worker.identity.model_name
-        self._send(disk_report(key, name, bytes_total=bytes_total, seconds=seconds, reason=reason))
+        self._send(files_report(key, name, strategy, bytes_total=bytes_total, seconds=seconds, reason=reason))
 
     def _send(self, report: TransferReport) -> None:
         if self._reporter is not None:

@@ -145,17 +145,17 @@ class Load:
         )
 
 
-def disk_report(
-    key: WorkerKey, model_name: str, *, bytes_total: int, seconds: float, reason: str
+def files_report(
+    key: WorkerKey, model_name: str, strategy: Strategy, *, bytes_total: int, seconds: float, reason: str
 ) -> TransferReport:
-    """A load by the engine's own loader that took ``seconds`` until now, and why no peer did it."""
+    """A load from files that took ``seconds`` until now, and why no peer did it."""
     return TransferReport(
         transfer_id=secrets.token_hex(8),
         model_name=model_name,
         source_id=key.source_id,
         worker_id=key.worker_id,
         worker_rank=key.worker_rank,
-        strategy=Strategy.DISK,
+        strategy=strategy,
         state=TransferState.DONE,
         bytes_total=bytes_total,
         bytes_done=bytes_total,

@@ -28,7 +28,11 @@ from mx.wire.codec import (
 )
 from mx.wire.v1 import admin
 
-_STRATEGIES = {Strategy.PEER: admin.STRATEGY_PEER, Strategy.DISK: admin.STRATEGY_DISK}
+_STRATEGIES = {
+    Strategy.PEER: admin.STRATEGY_PEER,
+    Strategy.DISK: admin.STRATEGY_DISK,
+    Strategy.SERVER: admin.STRATEGY_SERVER,
+}
 _STATES = {
     TransferState.RUNNING: admin.TRANSFER_STATE_RUNNING,
     TransferState.DONE: admin.TRANSFER_STATE_DONE,

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ READY_S = 240.0
 
 
 class Server:
-    """``mx server start`` on a free port."""
+    """``mx server start`` on a free port, its cache below ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, environment: Mapping[str, str] | None = None) -> None:
         from mx.engines.vllm.replica import free_port
 
         self.address = f"127.0.0.1:{free_port()}"
+        self.cache = folder / "server-cache"
         self.log = folder / "server.log"
+        self._metrics_port = free_port()
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -38,11 +41,16 @@ class Server:
                     "127.0.0.1",
                     "--port",
                     port,
+                    "--metrics-port",
+                    str(self._metrics_port),
                     "--metadata-backend",
                     "memory",
+                    "--cache-directory",
+                    str(self.cache),
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                env=self._environment,
             )
         deadline = time.monotonic() + 30
         while self.query("health", check=False) is None:

@@ -10,12 +10,17 @@ from dataclasses import replace
 import pytest
 
 from mx.core.source import WorkerKey
-from mx.core.transfer import TransferReport, TransferState
+from mx.core.transfer import Strategy, TransferReport, TransferState
 from mx.errors import UnavailableError
-from mx.transfer.report import FINAL_KEPT, FINAL_TRIES, Reporter, disk_report
+from mx.transfer.report import FINAL_KEPT, FINAL_TRIES, Reporter, files_report
 
-DONE = disk_report(
-    WorkerKey("source", "worker", 0), "org/model", bytes_total=100, seconds=1.0, reason="no peer"
+DONE = files_report(
+    WorkerKey("source", "worker", 0),
+    "org/model",
+    Strategy.DISK,
+    bytes_total=100,
+    seconds=1.0,
+    reason="no peer",
 )
 RUNNING = replace(DONE, transfer_id="running", state=TransferState.RUNNING, bytes_done=0)
 

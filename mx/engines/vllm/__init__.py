@@ -17,6 +17,7 @@ _OFF = frozenset({"0", "false", "no", "off"})
 def register() -> None:
     """Register the loader with vLLM; calling it again changes nothing.
 
+    With MODEL_EXPRESS_NO_SHARED_STORAGE models are also looked for in the server's cache first.
     MX_REGISTER_LOADERS=0 turns it off. Raises ConflictError when another package has taken the
     name, instead of replacing its loader in silence. A missing dependency is logged and not
     raised: vLLM calls this for every load format, and must start without mx.
@@ -33,3 +34,4 @@ def register() -> None:
         )
         return
     internals.register_loader(LOAD_FORMAT, loader.MxModelLoader)
+    internals.find_models_with(loader.folder_of, load_format=LOAD_FORMAT)

@@ -10,17 +10,19 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import gc
 import importlib
 import logging
 import platform as host_platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import torch
 from vllm import __version__ as vllm_version
 from vllm.config.load import LoadConfig
 from vllm.distributed import parallel_state
+from vllm.engine.arg_utils import EngineArgs
 from vllm.model_executor import model_loader
 from vllm.model_executor.model_loader.base_loader import BaseModelLoader
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
@@ -38,6 +40,7 @@ SYMBOLS: Final = (
     "vllm.distributed.parallel_state:get_dp_group",
     "vllm.distributed.parallel_state:get_pp_group",
     "vllm.distributed.parallel_state:get_tp_group",
+    "vllm.engine.arg_utils:EngineArgs",
     "vllm.model_executor.model_loader:_LOAD_FORMAT_TO_MODEL_LOADER",
     "vllm.model_executor.model_loader:register_model_loader",
     "vllm.model_executor.model_loader.base_loader:BaseModelLoader",
@@ -47,6 +50,7 @@ SYMBOLS: Final = (
     "vllm.platforms:current_platform",
     "vllm.utils.torch_utils:set_default_torch_dtype",
 )
+_ASKS_FIRST: Final = "_mx_asks_first"
 _ONEDNN: Final = "vllm._custom_ops:_supports_onednn"
 _ROPE_CACHE: Final = "vllm.model_executor.layers.rotary_embedding:_ROPE_DICT"
 # Used when present. The second part says what happens without.
@@ -81,11 +85,56 @@ def register_loader(name: str, loader: type[BaseModelLoader]) -> None:
     model_loader.register_model_loader(name)(loader)
 
 
+def find_models_with(folder: Callable[[str, str | None], str | None], *, load_format: str) -> None:
+    """Let vLLM build models of ``load_format`` from the folder that ``folder(model, revision)`` names.
+
+    Asked before vLLM looks for the model's configuration, in every process that reads the
+    arguments; None leaves the model to vLLM. The name that clients use stays. Calling it again changes
+    nothing.
+    """
+    if getattr(EngineArgs.create_engine_config, _ASKS_FIRST, False):
+        return
+
+    def replace(arguments: Any) -> None:
+        if arguments.load_format != load_format:
+            return
+        model = str(arguments.model)
+        found = folder(model, arguments.revision)
+        if found is None:
+            return
+        if arguments.served_model_name is None:
+            arguments.served_model_name = model
+        if arguments.tokenizer == model:
+            arguments.tokenizer = found
+        arguments.model = found
+
+    def asking(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def asked(self: Any, *args: Any, **kwargs: Any) -> Any:
+            replace(self)
+            return method(self, *args, **kwargs)
+
+        setattr(asked, _ASKS_FIRST, True)
+        return asked
+
+    # The first knows the arguments before an offline vLLM refuses a model that it does not have. Where
+    # it is running already (the plugin is loaded by it), the second is early enough.
+    EngineArgs.__post_init__ = asking(EngineArgs.__post_init__)
+    EngineArgs.create_engine_config = asking(EngineArgs.create_engine_config)
+
+
 def engine_loader(load_config: LoadConfig, *, extra: dict[str, Any]) -> DefaultModelLoader:
     """vLLM's own loader for the same model, with the options that are not ours."""
     return DefaultModelLoader(
         dataclasses.replace(load_config, load_format="auto", model_loader_extra_config=extra)
     )
+
+
+def hub_config(model_config: Any, *, name: str, commit: str) -> Any:
+    """The same model by its name at the hub, for a loader that should look there."""
+    config = copy.copy(model_config)
+    config.model, config.revision, config.model_weights = name, commit, ""
+    return config
 
 
 def target_device(vllm_config: Any, load_config: LoadConfig) -> torch.device:

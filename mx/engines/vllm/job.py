@@ -1,7 +1,7 @@
 """One load of one model on one worker.
 
 Order of events: identity → discovery in the background → the model is built, nothing filled
-in → chain (peer, disk) → post-processing → publish. Holds no transfer logic and touches vLLM
+in → chain (peer, server, disk) → post-processing → publish. Holds no transfer logic and touches vLLM
 only through ``internals``.
 """
 
@@ -12,6 +12,7 @@ import time
 import weakref
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,9 +24,11 @@ from mx.core.tensors import layout_digest
 from mx.core.transfer import Strategy, TransferReport, TransferState
 from mx.engines import host_state
 from mx.engines.chain import ChainResult, LoadStep, explain, run_chain, summary
+from mx.engines.checkpoint import weight_files
 from mx.engines.cores import beside_the_engine
 from mx.engines.death_watch import start_death_watch
 from mx.engines.discovery import connect
+from mx.engines.server_files import ServerFiles
 from mx.engines.sight import Sight, check_nothing_hidden, look
 from mx.engines.vllm import internals
 from mx.engines.vllm.identity import WeightsForm, weights_identity
@@ -82,6 +85,7 @@ class LoadJob:
         self._form = options.form or internals.form_for(device)
         self._builder = internals.ModelBuilder(vllm_config, model_config, prefix=prefix, device=device)
         self._rank = internals.shard_rank(vllm_config)
+        self._server_files = ServerFiles.of(settings)
         self._fresh_state: host_state.ScalarMap = {}
         self._obstacle = ""
         self._identity: SourceIdentity | None = None
@@ -96,7 +100,7 @@ class LoadJob:
             with internals.default_dtype(self._model_config):
                 result = run_chain(
                     self._build(),
-                    [LoadStep(Strategy.PEER, self._pull), LoadStep(Strategy.DISK, self._from_disk)],
+                    self._steps(),
                     rebuild=self._rebuild,
                 )
                 log.info("%s", summary(result))
@@ -228,10 +232,41 @@ class LoadJob:
     def _look(self, model: torch.nn.Module, tensors: tuple[NamedTensor, ...]) -> Sight:
         return look(model, tensors, allocated_bytes=internals.allocated_bytes(self._device))
 
+    def _steps(self) -> list[LoadStep[torch.nn.Module]]:
+        steps = [LoadStep(Strategy.PEER, self._pull)]
+        if self._server_files is not None:
+            steps.append(LoadStep(Strategy.SERVER, self._from_server))
+        return [*steps, LoadStep(Strategy.DISK, self._from_disk)]
+
+    def _from_server(self, model: torch.nn.Module) -> Outcome:
+        """Receive the weights into this machine's cache, next to what the model was built from; load them."""
+        assert self._server_files is not None
+        key = self._server_files.entry_at(self._model_config.model)
+        if key is None:
+            return Skipped(reason=f"{self._model_config.model} did not come from the server")
+        started = time.monotonic()
+        try:
+            if self._server_files.is_here(key):
+                return Skipped(reason="the weights are on this machine already")
+            self._server_files.fetch(key)
+        except MxError as error:  # nothing was written into the model
+            return Failed(reason=str(error), mutated=False, blame="source")
+        return self._load_files(model, self._model_config, Strategy.SERVER, started)
+
     def _from_disk(self, model: torch.nn.Module) -> Outcome:
         """Fill ``model`` as vLLM does without mx."""
-        started = time.monotonic()
-        self._engine_loader.load_weights(model, self._model_config)
+        config, key = self._model_config, None
+        if self._server_files is not None:
+            key = self._server_files.entry_at(config.model)
+        if key is not None and not weight_files(Path(config.model)):
+            # The folder holds what the server gave, and the weights are not among it.
+            config = internals.hub_config(config, name=key.name, commit=key.commit)
+        return self._load_files(model, config, Strategy.DISK, time.monotonic())
+
+    def _load_files(
+        self, model: torch.nn.Module, model_config: Any, strategy: Strategy, started: float
+    ) -> Loaded:
+        self._engine_loader.load_weights(model, model_config)
         seconds = time.monotonic() - started
         size = sum(item.size_bytes for item in list_tensors(model, device_type=self._device.type))
         name = self._identity.model_name if self._identity else str(self._model_config.model)
@@ -242,7 +277,7 @@ class LoadJob:
                 source_id="",
                 worker_id="",
                 worker_rank=self._rank,
-                strategy=Strategy.DISK,
+                strategy=strategy,
                 state=TransferState.DONE,
                 bytes_total=size,
                 bytes_done=size,
@@ -316,10 +351,13 @@ class LoadJob:
         return (*tensors, self._state_tensor(tensors, torch.frombuffer(bytearray(blob), dtype=torch.uint8)))
 
     def _tell_server(self, result: ChainResult[torch.nn.Module]) -> None:
-        if self._engine is not None and result.strategy is Strategy.DISK:
+        if self._engine is not None and result.strategy is not Strategy.PEER:
             report = result.report
-            self._engine.report_disk(
-                bytes_total=report.bytes_total, seconds=report.seconds, reason=explain(result.passed)
+            self._engine.report_files(
+                result.strategy,
+                bytes_total=report.bytes_total,
+                seconds=report.seconds,
+                reason=explain(result.passed),
             )
 
     def _publish(self, model: torch.nn.Module, offered: tuple[NamedTensor, ...]) -> None:

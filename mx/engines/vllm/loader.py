@@ -13,12 +13,37 @@ import torch
 from vllm.model_executor.model_loader.base_loader import BaseModelLoader
 
 from mx.config import load_settings
+from mx.engines.server_files import ServerFiles
 from mx.engines.vllm import internals
 from mx.engines.vllm.job import LoadJob, withdraw_source
 from mx.engines.vllm.options import LoaderOptions
+from mx.errors import MxError
 from mx.logs import LEVELS
 
 log = logging.getLogger(__name__)
+
+
+def folder_of(model: str, revision: str | None) -> str | None:
+    """Where vLLM finds what it builds ``model`` from; None leaves it to vLLM's own ways.
+
+    Never raises: what the server can't give, the hub may, and vLLM says best what it lacks.
+    """
+    settings = load_settings(scope="worker")
+    if settings.worker.disable_patches:
+        return None
+    files = ServerFiles.of(settings)
+    if files is None:
+        return None
+    chosen = settings.origins["logging.level"].explicit
+    internals.adopt_logging(LEVELS[settings.logging.level] if chosen else None)
+    try:
+        folder = files.folder(model, revision)
+    except MxError as error:
+        log.warning("%s does not come from the server's cache: %s", model, error)
+        return None
+    if folder is not None:
+        log.info("%s is built from %s, received from the server", model, folder)
+    return None if folder is None else str(folder)
 
 
 class MxModelLoader(BaseModelLoader):  # type: ignore[misc]  # vLLM is untyped here
