@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mx.core.cached import CachedEntry, CacheUsage, MissingFile, VerifyReport
+from mx.core.counts import Count
 from mx.core.eviction import EvictionRun
 from mx.core.model import (
     Claim,
@@ -44,6 +45,21 @@ class Clock(Protocol):
     def monotonic_s(self) -> float:
         """Seconds that never go back, for durations and deadlines."""
         ...
+
+
+class Tally(Protocol):
+    """Who keeps the figures."""
+
+    def add(self, count: Count) -> None:
+        """Take it in. Cheap, never fails, from any thread."""
+        ...
+
+
+class NoTally:
+    """Nobody keeps figures."""
+
+    def add(self, count: Count) -> None:
+        return None
 
 
 class SourceStore(Protocol):

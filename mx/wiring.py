@@ -20,7 +20,7 @@ from mx.core.eviction import EvictionPolicy
 from mx.core.model import ProviderName
 from mx.errors import MxError, SettingsError
 from mx.logs import event_log
-from mx.ports import Clock, EntryCache, ModelStore, Providers, SourceStore
+from mx.ports import Clock, EntryCache, ModelStore, Providers, SourceStore, Tally
 from mx.services.downloads import DownloadRules
 from mx.services.eviction import EvictionService
 from mx.services.jobs import JobRules
@@ -71,13 +71,15 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Services]:
+async def open_services(
+    settings: Settings, *, clock: Clock | None = None, tally: Tally | None = None
+) -> AsyncIterator[Services]:
     """Open the stores, the cache and the providers that settings name, and keep them in order.
 
     While the body runs: the reaper, reconciliation of the cache, eviction. Raises SettingsError for a
     backend this version does not have, and what the store's ``open`` raises. A cache directory that
     can't be used is logged, and asking for models says so. The body's own exception leaves as it is,
-    not wrapped in a group.
+    not wrapped in a group. ``tally`` keeps the figures of all services.
     """
     clock = clock or SystemClock()
     store, models_store = await _open_stores(settings)
@@ -88,9 +90,10 @@ async def open_services(settings: Settings, *, clock: Clock | None = None) -> As
             clock,
             heartbeat_timeout_s=settings.sources.heartbeat_timeout_s,
             gc_timeout_s=settings.sources.gc_timeout_s,
+            tally=tally,
         )
         async with (
-            _open_models(settings, models_store, clock) as (models, eviction, cache),
+            _open_models(settings, models_store, clock, tally) as (models, eviction, cache),
             asyncio.TaskGroup() as tasks,
         ):
             loops = [
@@ -148,6 +151,7 @@ def model_services(
     *,
     policy: EvictionPolicy,
     evicts: bool,
+    tally: Tally | None = None,
 ) -> tuple[ModelsService, EvictionService]:
     """The services of models as settings want them; enter the first one before use.
 
@@ -164,6 +168,7 @@ def model_services(
         owner=owner,
         touches=touches,
         enabled=evicts,
+        tally=tally,
     )
     rules = ModelsRules(
         job=JobRules(download=DownloadRules(parallel_files=settings.cache.parallel_files)),
@@ -178,13 +183,14 @@ def model_services(
         touches=touches,
         owner=owner,
         rules=rules,
+        tally=tally,
     )
     return models, eviction
 
 
 @asynccontextmanager
 async def _open_models(
-    settings: Settings, store: ModelStore, clock: Clock
+    settings: Settings, store: ModelStore, clock: Clock, tally: Tally | None
 ) -> AsyncIterator[tuple[ModelsService, EvictionService, EntryCache]]:
     from mx.providers.registry import open_providers
 
@@ -198,6 +204,7 @@ async def _open_models(
         clock,
         policy=eviction_policy(settings),
         evicts=settings.cache.eviction.enabled,
+        tally=tally,
     )
     try:
         async with models:

@@ -29,6 +29,7 @@ class Won:
     record: ModelRecord
     claim: Claim
     resumed: bool  # a dead owner left bytes that can be used
+    taken_over: bool = False  # its owner did not hand it back
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def claimed(
         retry_at_ms=0,
         requested_revision=requested_revision or record.requested_revision,
     )
-    return Won(taken, claim, resumed=bytes_done > 0)
+    return Won(taken, claim, resumed=bytes_done > 0, taken_over=record.claim is not None)
 
 
 def refreshed(

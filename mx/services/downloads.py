@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from mx.core.cached import CachedEntry, MissingFile
+from mx.core.counts import BytesFetched
 from mx.core.model import Claim, EntryKey, EntryStatus, ListedFile
 from mx.core.progress import EnsureUpdate, RateMeter, describe, time_left_s
 from mx.errors import ConflictError, IntegrityError, MxError, PreconditionError, UnavailableError
 from mx.logs import event_log
-from mx.ports import Clock, EntryCache, ModelStore, Provider, Staging
+from mx.ports import Clock, EntryCache, ModelStore, Provider, Staging, Tally
 from mx.services.threads import in_thread
 
 log = event_log(__name__)
@@ -55,6 +56,7 @@ class Download:
         revision: str | None,
         admit: Admit,
         report: Callable[[EnsureUpdate], None],
+        tally: Tally,
     ) -> None:
         self.key = key
         self.claim = claim
@@ -66,6 +68,7 @@ class Download:
         self._revision = revision
         self._admit = admit
         self._report = report
+        self._tally = tally
         self._alive_until_s = clock.monotonic_s() + rules.lease_s
         self._lost = False
         self._count = _Count()
@@ -141,16 +144,21 @@ class Download:
         """Fetch and verify; bytes that turn out wrong are fetched once more from the start."""
         file = one.file
         into = staging.path_for(file)
-        await self._provider.fetch(self.key, file, into, offset=one.offset, progress=self._count.add)
+        await self._provider.fetch(self.key, file, into, offset=one.offset, progress=self._fetched)
         try:
             await in_thread(staging.accept, file)
         except IntegrityError as error:
             log.info("fetched again", model=str(self.key), file=file.path, reason=error.message)
             self._count.add(-file.size_bytes)
             into = staging.path_for(file)
-            await self._provider.fetch(self.key, file, into, offset=0, progress=self._count.add)
+            await self._provider.fetch(self.key, file, into, offset=0, progress=self._fetched)
             await in_thread(staging.accept, file)
         self._count.file_done()
+
+    def _fetched(self, count: int) -> None:
+        """Called from any thread."""
+        self._count.add(count)
+        self._tally.add(BytesFetched(self.key, count))
 
     async def _keep_claim(self) -> NoReturn:
         while True:

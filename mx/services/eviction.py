@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from mx.core.cached import CacheUsage
+from mx.core.counts import EvictionDone
 from mx.core.eviction import (
     EvictionGoal,
     EvictionPlan,
@@ -26,7 +27,7 @@ from mx.core.transitions import is_claimed
 from mx.core.units import format_size
 from mx.errors import ExhaustedError, MxError
 from mx.logs import event_log
-from mx.ports import Clock, EntryCache, ModelStore
+from mx.ports import Clock, EntryCache, ModelStore, NoTally, Tally
 from mx.services.removal import remove_entry
 from mx.services.threads import in_thread
 from mx.services.touches import TouchBatch
@@ -64,6 +65,7 @@ class EvictionService:
         owner: str,
         touches: TouchBatch,
         enabled: bool = True,
+        tally: Tally | None = None,
     ) -> None:
         self._store = store
         self._cache = cache
@@ -72,6 +74,7 @@ class EvictionService:
         self._owner = owner
         self._touches = touches
         self._enabled = enabled
+        self._tally = tally or NoTally()
         self._one_run = asyncio.Lock()
         self._next_run_at_ms: int | None = None
 
@@ -217,6 +220,8 @@ class EvictionService:
 
     async def _keep(self, run: EvictionRun) -> None:
         """A record of the run; one that had nothing to do leaves none."""
+        evicted = len(run.plan.victims) - len(run.failed)
+        self._tally.add(EvictionDone(run.trigger, evicted, len(run.failed), run.bytes_freed, run.plan.met))
         if run.plan.victims or not run.plan.met or run.trigger == "command":
             await self._store.record_eviction(run)
             victims, freed_bytes = len(run.plan.victims), run.bytes_freed

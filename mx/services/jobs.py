@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from mx.core.counts import (
+    CacheAnswer,
+    ClaimLost,
+    ClaimWon,
+    DownloadEnded,
+    DownloadStarted,
+    ModelWanted,
+)
 from mx.core.model import EntryKey, EntryStatus, ModelRecord
 from mx.core.progress import EnsureUpdate, RateMeter, describe, time_left_s
 from mx.core.transitions import is_claimed
 from mx.core.units import format_age
 from mx.errors import ErrorCode, InternalError, MxError, NotFoundError, UnavailableError
 from mx.logs import event_log
-from mx.ports import BackingOff, Clock, EntryCache, Held, ModelStore, Provider, Ready, Won
+from mx.ports import BackingOff, Clock, EntryCache, Held, ModelStore, NoTally, Provider, Ready, Tally, Won
 from mx.services.downloads import Admit, ClaimLostError, Download, DownloadRules
 from mx.services.threads import in_thread
 
@@ -44,6 +53,7 @@ class JobTools:
     rules: JobRules
     admit: Admit
     used: Callable[[EntryKey], None]
+    tally: Tally = field(default_factory=NoTally)
 
 
 class Job:
@@ -71,6 +81,7 @@ class Job:
         self._changed = asyncio.Event()
         self._latest = EnsureUpdate(key, EntryStatus.DOWNLOADING, "asking for the download")
         self._seen_removal = False
+        self._answered = False
 
     async def listen(self) -> AsyncGenerator[EnsureUpdate, None]:
         """Updates from now on, ending with the last one. Leaving early ends only the listening."""
@@ -123,14 +134,23 @@ class Job:
             case Ready(record):
                 await self._check_ready(record)
             case BackingOff(record):
+                self._answer(CacheAnswer.REFUSED)
                 self.fail(_backing_off(record, tools.clock.now_ms()))
             case Held(record):
+                self._answer(CacheAnswer.WAIT)
                 await self._follow(record)
+
+    def _answer(self, answer: CacheAnswer) -> None:
+        """What the caller met who began this job; those who join it later wait."""
+        if not self._answered:
+            self._answered = True
+            self._tools.tally.add(ModelWanted(self.key, answer))
 
     async def _check_ready(self, record: ModelRecord) -> None:
         """A record is no proof: without its files the entry is downloaded again."""
         entry = await in_thread(self._tools.cache.entry, self.key)
         if entry is not None:
+            self._answer(CacheAnswer.HIT)
             self._tools.used(self.key)
             self.end(_downloaded(self.key, entry.total_bytes, len(entry.files), "already in the cache"))
             return
@@ -161,11 +181,15 @@ class Job:
     async def _work(self, won: Won) -> None:
         # Before anything is waited for: from here on the claim is handed back, whoever leaves.
         self.download = download = self._new_download(won)
+        self._tools.tally.add(ClaimWon(self.key, won.taken_over))
         try:
             done = await in_thread(self._tools.cache.entry, self.key)
-            if done is None:  # else the record was lost, the files were not
+            # With files the record alone was lost.
+            self._answer(CacheAnswer.MISS if done is None else CacheAnswer.HIT)
+            if done is None:
                 log.info("download started", model=str(self.key), resumed=won.resumed, token=won.claim.token)
-                done = await download.run()
+                with self._counted(won):
+                    done = await download.run()
         except asyncio.CancelledError:
             await _to_the_end(self._hand_back(download))
             raise
@@ -182,6 +206,25 @@ class Job:
         finally:
             self.download = None
 
+    @contextmanager
+    def _counted(self, won: Won) -> Iterator[None]:
+        """One download, in figures: that it began, and how it ended after how long."""
+        tools = self._tools
+        begin_s = tools.clock.monotonic_s()
+        tools.tally.add(DownloadStarted(self.key, won.resumed))
+        code: ErrorCode | None = ErrorCode.INTERNAL
+        try:
+            yield
+            code = None
+        except asyncio.CancelledError:
+            code = ErrorCode.CANCELLED
+            raise
+        except MxError as error:
+            code = error.code
+            raise
+        finally:
+            tools.tally.add(DownloadEnded(self.key, tools.clock.monotonic_s() - begin_s, code))
+
     def _new_download(self, won: Won) -> Download:
         tools = self._tools
         return Download(
@@ -195,6 +238,7 @@ class Job:
             revision=self._revision,
             admit=tools.admit,
             report=self._tell,
+            tally=tools.tally,
         )
 
     async def _finish(self, download: Download, *, bytes_total: int, files: int) -> None:
@@ -257,6 +301,7 @@ class Job:
 
     async def _after_loss(self, error: ClaimLostError) -> None:
         """Deleted: everybody is told. Taken over: the next claim says so, and we follow."""
+        self._tools.tally.add(ClaimLost(self.key))
         log.warn("claim lost", model=str(self.key), reason=error.message)  # noqa: G010  # an EventLog
         if await self._tools.store.get(self.key) is None:
             raise NotFoundError(f"{self.key} was deleted while it was being downloaded")

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from mx.core.cached import CachedEntry
+from mx.core.counts import CacheAnswer, ModelsRemoved, ModelWanted
 from mx.core.model import (
     EntryKey,
     EntryStatus,
@@ -31,7 +32,7 @@ from mx.errors import (
     UnavailableError,
 )
 from mx.logs import event_log
-from mx.ports import Clock, EntryCache, ModelStore, Providers
+from mx.ports import Clock, EntryCache, ModelStore, NoTally, Providers, Tally
 from mx.services.eviction import EvictionService
 from mx.services.jobs import Job, JobRules, JobTools
 from mx.services.reads import ReadLeases
@@ -73,6 +74,7 @@ class ModelsService:
         touches: TouchBatch,
         owner: str,
         rules: ModelsRules,
+        tally: Tally | None = None,
     ) -> None:
         self._store = store
         self._cache = cache
@@ -82,11 +84,12 @@ class ModelsService:
         self._touches = touches
         self._owner = owner
         self._rules = rules
+        self._tally = tally or NoTally()
         self._jobs: dict[EntryKey, Job] = {}
         self._resolving: dict[ModelRef, asyncio.Task[str | MxError]] = {}
         self._tasks = asyncio.TaskGroup()
         self._reads = ReadLeases(store, cache, clock, lease_s=rules.read_lease_s)
-        self._tools = JobTools(store, cache, clock, owner, rules.job, self._admit, touches.add)
+        self._tools = JobTools(store, cache, clock, owner, rules.job, self._admit, touches.add, self._tally)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -122,6 +125,7 @@ class ModelsService:
         key = await self._key(ref, weights=weights)
         if not weights and (full := await self._whole(replace(key, weights=True))) is not None:
             self._touches.add(full.key)
+            self._tally.add(ModelWanted(key, CacheAnswer.HIT))
             yield _present(key, full)
             return
         job = self._join(key, revision=ref.revision, force=force)
@@ -231,7 +235,7 @@ class ModelsService:
         being downloaded; NotFoundError when there is no such model.
         """
         name = canonical_name(provider, name)
-        return await delete_model(
+        report = await delete_model(
             self._store,
             self._cache,
             self._clock,
@@ -241,12 +245,16 @@ class ModelsService:
             force=force,
             owner=self._owner,
         )
+        self._tally.add(ModelsRemoved(len(report.records), report.bytes_freed))
+        return report
 
     async def reconcile(self) -> ReconcileReport:
         """Hold records and disk against each other, mend, and tell what was found."""
         report = await reconcile(self._store, self._cache, self._clock, owner=self._owner)
         cleaned = await in_thread(self._cache.clean_abandoned, older_than_s=self._rules.abandoned_s)
-        return replace(report, bytes_cleaned=cleaned)
+        report = replace(report, bytes_cleaned=cleaned)
+        self._tally.add(report.count)
+        return report
 
     async def run_reconcile(self, interval_s: float, *, wait_first: bool = False) -> NoReturn:
         """Now (unless ``wait_first``) and then every ``interval_s``; outlives outages of the store."""
@@ -305,7 +313,9 @@ class ModelsService:
 
     def _join(self, key: EntryKey, *, revision: str | None, force: bool) -> Job:
         job = self._jobs.get(key)
-        if job is None:
+        if job is not None:
+            self._tally.add(ModelWanted(key, CacheAnswer.WAIT))
+        else:
             provider = self._providers.get(key.provider)
             job = Job(key, provider, self._tools, revision=revision, force=force, ended=self._drop)
             self._jobs[key] = job

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mx.core.counts import CacheReconciled
 from mx.core.model import EntryKey, EntryStatus, ModelRecord
 from mx.core.transitions import is_claimed, is_pinned
 from mx.errors import MxError
@@ -29,6 +30,18 @@ class ReconcileReport:
     @property
     def drift(self) -> int:
         return len(self.adopted) + len(self.without_files) + len(self.removals_finished) + len(self.failed)
+
+    @property
+    def count(self) -> CacheReconciled:
+        """In figures."""
+        return CacheReconciled(
+            adopted=len(self.adopted),
+            without_files=len(self.without_files),
+            removals_finished=len(self.removals_finished),
+            verified=0,
+            failed=len(self.failed),
+            bytes_cleaned=self.bytes_cleaned,
+        )
 
     def write_to(self, log: EventLog) -> None:
         for event, keys in (

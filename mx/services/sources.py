@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
+from mx.core.counts import SourcesReaped
 from mx.core.source import (
     PeerRecord,
     PodReference,
@@ -22,7 +23,7 @@ from mx.core.source import (
 )
 from mx.errors import InvalidArgumentError, MxError
 from mx.logs import event_log
-from mx.ports import Clock, SourceStore
+from mx.ports import Clock, NoTally, SourceStore, Tally
 
 log = event_log(__name__)
 
@@ -50,10 +51,17 @@ class SourcesService:
     """
 
     def __init__(
-        self, store: SourceStore, clock: Clock, *, heartbeat_timeout_s: float, gc_timeout_s: float
+        self,
+        store: SourceStore,
+        clock: Clock,
+        *,
+        heartbeat_timeout_s: float,
+        gc_timeout_s: float,
+        tally: Tally | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
+        self._tally = tally or NoTally()
         self._heartbeat_timeout_ms = round(heartbeat_timeout_s * 1000)
         self._gc_timeout_ms = round(gc_timeout_s * 1000)
 
@@ -163,6 +171,7 @@ class SourcesService:
                 row.key, observed_ms=observed_ms, now_ms=now_ms
             ):
                 marked.append(row.key)
+        self._tally.add(SourcesReaped(len(marked), len(removed)))
         return ReapReport(seen=seen, marked=tuple(marked), removed=tuple(removed))
 
     async def run_reaper(self, interval_s: float) -> NoReturn:
