@@ -50,6 +50,7 @@ class ServerSettings:
         _PORT_OR_ZERO, env=("MODEL_EXPRESS_SERVER_METRICS_PORT",), flag="--metrics-port"
     )
     metrics_scheme: str = option(Text(), env=("MX_METRICS_SCHEME",))
+    metrics_model_names: bool = option(Flag())
     grace_s: float = option(Duration())
 
 

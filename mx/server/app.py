@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from logging import shutdown as shutdown_logs
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from mx.server.admin import AdminService, FilesPlace, ServerFacts
 from mx.server.http import Exposition, HttpRules, RunningHttp, local_hosts, running_http
 from mx.server.interceptors import UNARY_LIMIT_S, Guard, Traffic
 from mx.server.listen import check_address, join_address
+from mx.server.metrics import ServerMetrics
 from mx.server.models import ModelService
 from mx.server.probes import (
     HEALTH_V1_NAME,
@@ -112,6 +113,7 @@ class RunningServer:
     http: RunningHttp | None
     readiness: Readiness
     traffic: Traffic
+    metrics: ServerMetrics
     _server: grpc.aio.Server
 
     async def drain(self, grace_s: float, *, force: asyncio.Event | None = None) -> bool:
@@ -142,13 +144,13 @@ async def running_server(
     legacy_tensors: bool = False,
     unary_limit_s: float = UNARY_LIMIT_S,
     http: HttpPlace | None = None,
-    exposition: Exposition | None = None,
+    metrics: ServerMetrics | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Listen while the body runs; ``port`` 0 takes a free one. Services stay their opener's.
 
     ``legacy_tensors`` fills the deprecated field of GetMetadata too, for clients older than the
     oneof; ``unary_limit_s`` bounds a call whose client gave no deadline. ``http`` None listens for
-    gRPC only; ``exposition`` is what GET /metrics answers.
+    gRPC only; ``metrics`` are those that the services were opened with, if any.
 
     Raises SettingsError when nothing can listen there.
     """
@@ -156,6 +158,8 @@ async def running_server(
     readiness = Readiness(services.store)
     await readiness.check()
     traffic = Traffic(readiness)
+    metrics = metrics or ServerMetrics()
+    metrics.watch(readiness, traffic, store_backend=services.store_backend)
     server = grpc.aio.server(options=SERVER_OPTIONS)
     try:
         bound = server.add_insecure_port(join_address(host, port))
@@ -172,19 +176,31 @@ async def running_server(
     async with AsyncExitStack() as beside:
         tickets = await beside.enter_async_context(FileTickets(services.models, services.clock))
         web = await beside.enter_async_context(
-            _running_http(host, http, services, tickets, traffic=traffic, exposition=exposition)
+            _running_http(host, http, services, tickets, traffic=traffic, exposition=metrics.exposition)
         )
+        if web is not None:
+            metrics.watch_http(web.counts)
         place = FilesPlace(web.port, local_hosts(host)) if web is not None else FilesPlace()
         admin_service = AdminService(
             facts, readiness=readiness, services=services, tickets=tickets, place=place
         )
         handlers = _handlers(
-            services, facts, admin_service, readiness=readiness, legacy_tensors=legacy_tensors
+            services,
+            facts,
+            admin_service,
+            readiness=readiness,
+            metrics=metrics,
+            legacy_tensors=legacy_tensors,
         )
         server.add_generic_rpc_handlers(
             [
                 Guard(
-                    handler, traffic, open_while_draining=_PROBES, noted=_NOTED, unary_limit_s=unary_limit_s
+                    handler,
+                    traffic,
+                    open_while_draining=_PROBES,
+                    noted=_NOTED,
+                    unary_limit_s=unary_limit_s,
+                    called=metrics.called,
                 )
                 for handler in handlers
             ]
@@ -194,13 +210,16 @@ async def running_server(
             (*SERVICE_NAMES, reflection.SERVICE_NAME), server, pool=_reflection_pool()
         )
         await server.start()
-        watcher = asyncio.create_task(readiness.watch_store(), name="store watch")
+        watchers = [
+            asyncio.create_task(readiness.watch_store(), name="store watch"),
+            asyncio.create_task(metrics.keep_reading(services), name="values for metrics"),
+        ]
         try:
-            yield RunningServer(listen, bound, web, readiness, traffic, server)
+            yield RunningServer(listen, bound, web, readiness, traffic, metrics, server)
         finally:
-            watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await watcher
+            for watcher in watchers:
+                watcher.cancel()
+            await asyncio.wait(watchers)
             readiness.drain()
             await server.stop(None)
 
@@ -244,11 +263,12 @@ def _handlers(
     admin_service: AdminService,
     *,
     readiness: Readiness,
+    metrics: ServerMetrics,
     legacy_tensors: bool,
 ) -> list[grpc.GenericRpcHandler[Any, Any]]:
     return [
         p2p.P2pService_handler(P2pService(services.sources, legacy_tensors=legacy_tensors)),
-        model.ModelService_handler(ModelService(services.models, services.cache)),
+        model.ModelService_handler(ModelService(services.models, services.cache, served=metrics.served)),
         admin.AdminService_handler(admin_service),
         api.ApiService_handler(ApiService()),
         health.HealthService_handler(HealthService(readiness, version=facts.version)),
@@ -278,8 +298,11 @@ async def serve(
     """
     _require_no_enforcement(settings)
     signals = _Signals()
+    metrics = ServerMetrics(
+        scheme=settings.server.metrics_scheme, model_names=settings.server.metrics_model_names
+    )
     with signals.installed():
-        async with _opened(settings) as services:
+        async with _opened(settings, metrics) as services:
             config_file = settings.config_file
             async with running_server(
                 services,
@@ -287,6 +310,7 @@ async def serve(
                 port=settings.server.port if port is None else port,
                 settings_file="" if config_file is None else str(config_file),
                 http=_http_place(settings),
+                metrics=metrics,
             ) as server:
                 log.info(
                     "server listening",
@@ -318,11 +342,11 @@ def _require_no_enforcement(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Services]:
+async def _opened(settings: Settings, metrics: ServerMetrics) -> AsyncIterator[Services]:
     """Services; a store that can't be opened is a problem of settings, once and clearly."""
     opened = False
     try:
-        async with open_services(settings) as services:
+        async with open_services(settings, tally=metrics) as services:
             opened = True
             yield services
     except MxError as error:

@@ -34,6 +34,13 @@ REQUEST_ID_KEY = "mx-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 Context = grpc.aio.ServicerContext[Any, Any]
+# Told of each call that ended: method, name of its status, seconds.
+Called = Callable[[str, str, float], None]
+
+
+def _nobody_counts(_method: str, _code: str, _seconds: float) -> None:
+    return None
+
 
 if TYPE_CHECKING:
     _GenericHandler = grpc.GenericRpcHandler[Any, Any]
@@ -79,7 +86,8 @@ class Guard(_GenericHandler):
     """One service's handler, guarded.
 
     ``open_while_draining`` are methods (/package.Service/Method) that are answered to the end and
-    aren't counted; ``noted`` those whose success is worth a line at INFO instead of DEBUG.
+    aren't counted as in flight; ``noted`` those whose success is worth a line at INFO instead of DEBUG.
+    ``called`` is told how each call ended.
     """
 
     def __init__(
@@ -90,8 +98,10 @@ class Guard(_GenericHandler):
         open_while_draining: frozenset[str] = frozenset(),
         noted: frozenset[str] = frozenset(),
         unary_limit_s: float = UNARY_LIMIT_S,
+        called: Called = _nobody_counts,
     ) -> None:
         self._inner = inner
+        self._called = called
         self._traffic = traffic
         self._open = open_while_draining
         self._noted = noted
@@ -183,7 +193,9 @@ class Guard(_GenericHandler):
             finally:
                 if entered:
                     self._traffic.leave()
-                self._tell(method, context, code, failure, time.monotonic() - begin_s)
+                seconds = time.monotonic() - begin_s
+                self._called(method, code, seconds)
+                self._tell(method, context, code, failure, seconds)
         if failure is None:
             return
         if entered and isinstance(failure, UnavailableError):

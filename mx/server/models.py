@@ -7,7 +7,7 @@ the first update is an RPC error.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -35,9 +35,17 @@ MAX_CHUNK_BYTES = 4 * 1024 * 1024 - 64 * 1024
 
 
 class ModelService:
-    """``silence_s`` bounds the time between two updates of a download."""
+    """``silence_s`` bounds the time between two updates of a download; ``served`` hears of bytes sent."""
 
-    def __init__(self, models: ModelsService, cache: EntryCache, *, silence_s: float = SILENCE_S) -> None:
+    def __init__(
+        self,
+        models: ModelsService,
+        cache: EntryCache,
+        *,
+        silence_s: float = SILENCE_S,
+        served: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._served = served
         self._models = models
         self._cache = cache
         self._silence_s = silence_s
@@ -99,6 +107,7 @@ class ModelService:
                 async for data in pieces:
                     yield chunks.message(data, offset=offset)
                     offset += len(data)
+                    self._served(len(data))
         except IntegrityError as error:  # the contract's code for a cache that is not in order
             raise InternalError(error.message, remedy=error.remedy) from error
 

@@ -11,6 +11,7 @@ import grpc.aio
 
 from mx.config import load_settings
 from mx.server.app import RunningServer, running_server
+from mx.server.metrics import ServerMetrics
 from mx.testing.fake_hub import FakeHub
 from mx.wire.v1 import model
 from mx.wiring import Services, open_services
@@ -54,9 +55,10 @@ async def model_server(folder: Path, hub: FakeHub, **flags: object) -> AsyncIter
         cwd=folder,
         scope="server",
     )
+    metrics = ServerMetrics(scheme=settings.server.metrics_scheme)
     async with (
-        open_services(settings) as services,
-        running_server(services, host="127.0.0.1", port=0) as server,
+        open_services(settings, tally=metrics) as services,
+        running_server(services, host="127.0.0.1", port=0, metrics=metrics) as server,
         grpc.aio.insecure_channel(server.listen) as channel,
     ):
         yield ModelServer(server, services, hub, cache, channel, model.ModelServiceAsyncStub(channel))
