@@ -466,10 +466,11 @@ class EntryCache(Protocol):
         """Start or resume an entry; what is there and verified is not asked for again."""
         ...
 
-    def remove(self, key: EntryKey) -> int:
+    def remove(self, key: EntryKey, *, moved: Callable[[], None] | None = None) -> int:
         """Delete the entry; the bytes that the disk gained. 0 when there is none.
 
         Files shared with other entries stay. It stops being complete before the first file goes.
+        ``moved`` is called with each step, from the caller's thread: a slow disk is alive.
         """
         ...
 

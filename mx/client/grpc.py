@@ -263,7 +263,7 @@ class GrpcClient:
 
     async def _send(self, call: Call) -> Any:
         method = getattr(self._stub(call.service), call.method)
-        timeout_s = min(self._timeout_s, call.limit_s)
+        timeout_s = call.timeout_s(self._timeout_s)
         attempts = Attempts(call.rule or self._rule, timeout_s=timeout_s, begin_s=time.monotonic())
         while True:
             try:

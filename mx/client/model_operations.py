@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mx.client.operations import ADMIN, MODEL, Call, Operation
+from mx.client.operations import ADMIN, MODEL, WALK_S, Call, Operation
 from mx.client.retry import ONCE
 from mx.core.cache_view import CacheListing, CacheStats, EntryDetail, Removed
 from mx.core.cached import CachedFile, OpenedFiles
@@ -107,7 +107,7 @@ def plan_removal(
         commit=commit,
         force=force,
     )
-    reply: admin.PlanRemovalResponse = yield Call(ADMIN, "PlanRemoval", request)
+    reply: admin.PlanRemovalResponse = yield Call(ADMIN, "PlanRemoval", request, least_s=WALK_S)
     return codec.decode_plan(reply.plan)
 
 
@@ -117,7 +117,9 @@ def pin_model(key: EntryKey, pin: Pin | None) -> Operation[None]:
 
 
 def plan_eviction(goal: KeepLimits | Shrink) -> Operation[EvictionPlan]:
-    reply: admin.PlanEvictionResponse = yield Call(ADMIN, "PlanEviction", codec.encode_goal(goal))
+    reply: admin.PlanEvictionResponse = yield Call(
+        ADMIN, "PlanEviction", codec.encode_goal(goal), least_s=WALK_S
+    )
     return codec.decode_plan(reply.plan)
 
 
@@ -143,5 +145,5 @@ def verify_models(keys: Sequence[EntryKey] | None, on_fault: OnFault) -> Call:
 
 def cache_stats(runs: int) -> Operation[CacheStats]:
     request = build(admin.GetCacheStatsRequest, runs=runs)
-    reply: admin.GetCacheStatsResponse = yield Call(ADMIN, "GetCacheStats", request)
+    reply: admin.GetCacheStatsResponse = yield Call(ADMIN, "GetCacheStats", request, least_s=WALK_S)
     return cache_codec.decode_stats(reply)

@@ -51,7 +51,8 @@ class NotOfferedError(PreconditionError):
 class Call:
     """One RPC to make; ``rule`` None means the client's usual retries.
 
-    ``limit_s`` bounds it with all its retries, where the client's own bound is longer.
+    ``limit_s`` bounds it with all its retries, where the client's own bound is longer; ``least_s`` is
+    what it may take at least, where that is shorter.
     """
 
     service: str
@@ -59,8 +60,15 @@ class Call:
     request: Message
     rule: RetryRule | None = None
     limit_s: float = math.inf
+    least_s: float = 0.0
+
+    def timeout_s(self, own_s: float) -> float:
+        """The bound for this call of a client whose own bound is ``own_s``."""
+        return min(max(own_s, self.least_s), self.limit_s)
 
 
+# For calls that walk over a whole cache; the server's own limit is 600 s, and it is the one that speaks.
+WALK_S = 610.0
 # Between a cold worker and its disk, or between an ending process and its end: a server that is
 # frozen accepts a connection and never answers.
 _BRIEF_S = 3.0

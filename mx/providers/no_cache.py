@@ -44,7 +44,7 @@ class NoCache:
     def begin(self, listing: Listing) -> Staging:
         self._refuse()
 
-    def remove(self, key: EntryKey) -> int:
+    def remove(self, key: EntryKey, *, moved: Callable[[], None] | None = None) -> int:
         self._refuse()
 
     def scan(self) -> tuple[CachedEntry, ...]:

@@ -86,6 +86,10 @@ _NOTED = frozenset(
         f"/{admin.AdminService_NAME}/WithdrawSource",
     }
 )
+# These walk over every file of the cache.
+_WALKS = frozenset(
+    f"/{admin.AdminService_NAME}/{name}" for name in ("PlanEviction", "PlanRemoval", "GetCacheStats")
+)
 # For answers on their way when everything else has been waited for.
 _LAST_WORDS_S = 0.25
 # How long an orderly end may take after a second signal.
@@ -200,6 +204,7 @@ async def running_server(
                     open_while_draining=_PROBES,
                     noted=_NOTED,
                     unary_limit_s=unary_limit_s,
+                    walks=_WALKS,
                     called=metrics.called,
                 )
                 for handler in handlers

@@ -1,12 +1,14 @@
 """The calls of ``mx.admin.v1.AdminService`` that look at the cache, mend it, and make room in it.
 
 What may take longer than a call without a stream may is a stream, and says at least every few
-seconds that it goes on.
+seconds that it goes on. It may take as long as it likes while something moves on the disk; where
+nothing does, the caller is told so, and is not kept for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
@@ -15,6 +17,8 @@ import grpc.aio
 
 from mx.core.eviction import EvictionStep
 from mx.core.model import canonical_name
+from mx.errors import DeadlineError
+from mx.logs import event_log
 from mx.server.models import SILENCE_S
 from mx.services.listing import cache_stats, show_entry
 from mx.services.removal import plan_removals
@@ -25,15 +29,39 @@ from mx.wire.v1 import admin
 from mx.wiring import Services
 
 T = TypeVar("T")
+log = event_log(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class CacheCalls:
-    """``silence_s`` bounds the time between two messages of a stream."""
+# The largest file of a model on the slowest disk goes faster than this.
+STANDSTILL_S = 600.0
 
-    def __init__(self, services: Services, *, silence_s: float = SILENCE_S) -> None:
+
+class _Life:
+    """When something moved last; told from any thread."""
+
+    def __init__(self) -> None:
+        self._moved_s = time.monotonic()
+
+    def moved(self) -> None:
+        self._moved_s = time.monotonic()
+
+    @property
+    def still_s(self) -> float:
+        return time.monotonic() - self._moved_s
+
+
+class CacheCalls:
+    """``silence_s`` bounds the time between two messages of a stream, ``standstill_s`` how long one goes
+    on while nothing moves."""
+
+    def __init__(
+        self, services: Services, *, silence_s: float = SILENCE_S, standstill_s: float = STANDSTILL_S
+    ) -> None:
         self._of = services
         self._silence_s = silence_s
+        self._standstill_s = standstill_s
+        self._left: set[asyncio.Future[Any]] = set()
 
     async def ShowModel(
         self, request: admin.ShowModelRequest, _context: Context, /
@@ -61,13 +89,16 @@ class CacheCalls:
     async def RemoveModel(
         self, request: admin.RemoveModelRequest, _context: Context, /
     ) -> AsyncIterator[admin.RemoveModelUpdate]:
+        life = _Life()
         work = self._of.models.delete(
             models_admin_codec.decode_provider(request.provider),
             request.name,
             commit=request.commit if request.HasField("commit") else None,
             force=request.force,
+            moved=life.moved,
         )
-        async with aclosing(_waited(work, self._silence_s)) as waiting:
+        what = f"removing {request.name}"
+        async with aclosing(self._waited(work, what, self._silence_s, life)) as waiting:
             async for report in waiting:
                 if report is None:
                     yield admin.RemoveModelUpdate()
@@ -81,8 +112,10 @@ class CacheCalls:
     ) -> AsyncIterator[admin.RunEvictionUpdate]:
         plan = models_admin_codec.decode_plan(request.plan)
         steps: asyncio.Queue[EvictionStep] = asyncio.Queue()
-        work = self._of.eviction.execute(plan, told=steps.put_nowait)
-        async with aclosing(_waited(work, min(0.5, self._silence_s))) as waiting:
+        life = _Life()
+        work = self._of.eviction.execute(plan, told=steps.put_nowait, moved=life.moved)
+        within_s = min(0.5, self._silence_s)
+        async with aclosing(self._waited(work, "evicting", within_s, life)) as waiting:
             async for run in waiting:
                 newest = None
                 while not steps.empty():
@@ -111,15 +144,34 @@ class CacheCalls:
         stats = await cache_stats(of.models, of.eviction, of.cache, of.clock, runs=request.runs)
         return cache_codec.encode_stats(stats)
 
+    async def _waited(
+        self, work: Coroutine[None, None, T], what: str, within_s: float, life: _Life
+    ) -> AsyncGenerator[T | None, None]:
+        """None whenever that time went by, then the result; leaving early cancels the work.
 
-async def _waited(work: Coroutine[None, None, T], within_s: float) -> AsyncGenerator[T | None, None]:
-    """None whenever that time went by, then the result; leaving early cancels the work."""
-    task = asyncio.ensure_future(work)
-    try:
-        while not (await asyncio.wait({task}, timeout=within_s))[0]:
-            yield None
-        yield task.result()
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait({task})
+        DeadlineError when nothing moved for too long. A disk that does not answer holds a thread that
+        can't be ended: such work is left behind, under its claim, until the disk lets go.
+        """
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=within_s))[0]:
+                if life.still_s > self._standstill_s:
+                    raise DeadlineError(
+                        f"{what}: nothing moved for {self._standstill_s:g} s; the disk does not answer",
+                        remedy="look at the cache's disk; what was begun is finished by the next "
+                        "reconciliation after it answers again",
+                    )
+                yield None
+            yield task.result()
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({task}, timeout=self._silence_s)
+            if not task.done():
+                self._left.add(task)
+                task.add_done_callback(self._let_go)
+
+    def _let_go(self, task: asyncio.Future[Any]) -> None:
+        self._left.discard(task)
+        failure = None if task.cancelled() else task.exception()
+        log.info("work that was left behind has ended", error=str(failure or ""))

@@ -30,6 +30,8 @@ log = event_log("mx.server.access")
 MAX_IN_FLIGHT = 10_000
 # Bound for a call whose client gave no deadline.
 UNARY_LIMIT_S = 60.0
+# And for one that walks over the whole cache, which a slow disk with many files makes long.
+WALK_LIMIT_S = 600.0
 REQUEST_ID_KEY = "mx-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
@@ -87,7 +89,7 @@ class Guard(_GenericHandler):
 
     ``open_while_draining`` are methods (/package.Service/Method) that are answered to the end and
     aren't counted as in flight; ``noted`` those whose success is worth a line at INFO instead of DEBUG.
-    ``called`` is told how each call ended.
+    ``walks`` are those that may take WALK_LIMIT_S. ``called`` is told how each call ended.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Guard(_GenericHandler):
         open_while_draining: frozenset[str] = frozenset(),
         noted: frozenset[str] = frozenset(),
         unary_limit_s: float = UNARY_LIMIT_S,
+        walks: frozenset[str] = frozenset(),
         called: Called = _nobody_counts,
     ) -> None:
         self._inner = inner
@@ -106,6 +109,7 @@ class Guard(_GenericHandler):
         self._open = open_while_draining
         self._noted = noted
         self._unary_limit_s = unary_limit_s
+        self._walks = walks
         self._known: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     def service(
@@ -133,19 +137,18 @@ class Guard(_GenericHandler):
 
     def _unary(self, method: str, inner: Any) -> Callable[[bytes, Context], Awaitable[Any]]:
         behavior, parse = inner.unary_unary, inner.request_deserializer
+        limit_s = WALK_LIMIT_S if method in self._walks else self._unary_limit_s
 
         async def call(data: bytes, context: Context) -> Any:
             async with self._guarded(method, context):
                 request = _parsed(method, parse, data)
                 try:
-                    async with asyncio.timeout(self._unary_limit_s) as bound:
+                    async with asyncio.timeout(limit_s) as bound:
                         return await behavior(request, context)
                 except TimeoutError as error:
                     if not bound.expired():
                         raise
-                    raise DeadlineError(
-                        f"{_name(method)} took longer than {self._unary_limit_s:g} s"
-                    ) from error
+                    raise DeadlineError(f"{_name(method)} took longer than {limit_s:g} s") from error
 
         return call
 

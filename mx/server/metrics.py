@@ -21,6 +21,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from mx import __version__
+from mx.core.cached import CacheUsage
 from mx.core.counts import (
     BytesFetched,
     CacheReconciled,
@@ -34,6 +35,7 @@ from mx.core.counts import (
     ModelWanted,
     SourcesReaped,
 )
+from mx.core.eviction import EvictionPolicy
 from mx.core.model import EntryKey, EntryStatus
 from mx.core.transitions import is_pinned
 from mx.errors import MxError
@@ -99,6 +101,7 @@ class ServerMetrics:
         self._histograms: dict[str, Histogram] = {}
         self._reads: dict[str, _Read] = {}
         self._asked = asyncio.Event()
+        self._measuring: asyncio.Future[CacheUsage] | None = None
         self._readiness: Readiness | None = None
         self._traffic: Traffic | None = None
         self._backend = ""
@@ -223,10 +226,17 @@ class ServerMetrics:
     async def read(self, services: Services) -> None:
         """Look at everything that takes a while, side by side."""
         await asyncio.gather(
-            self._keep("cache", lambda: _read_cache(services)),
+            self._keep("cache", lambda: self._read_cache(services)),
             self._keep("models", lambda: _read_models(services)),
             self._keep("sources", lambda: _read_sources(services)),
         )
+
+    async def _read_cache(self, services: Services) -> Values:
+        """One walk at a time: on a disk that hangs, each scrape would otherwise cost one more thread."""
+        if self._measuring is None or self._measuring.done():
+            self._measuring = asyncio.ensure_future(asyncio.to_thread(services.cache.usage))
+            self._measuring.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return _cache_values(await asyncio.shield(self._measuring), services.eviction.policy)
 
     async def _keep(self, what: str, read: Callable[[], Awaitable[Values]]) -> None:
         """Values that can't be read now are left out: old ones would look like new ones."""
@@ -296,10 +306,7 @@ class _WithoutBirthdays(CollectorRegistry):
             yield metric
 
 
-async def _read_cache(services: Services) -> Values:
-    # Left behind when it takes too long: it changes nothing, so nobody has to wait for its end.
-    usage = await asyncio.to_thread(services.cache.usage)
-    policy = services.eviction.policy
+def _cache_values(usage: CacheUsage, policy: EvictionPolicy) -> Values:
     limits = (
         (names.CACHE_LIMIT, policy.max_size_bytes),
         (names.CACHE_MIN_FREE, policy.min_free_space_bytes),

@@ -28,7 +28,7 @@ from mx.core.units import format_size
 from mx.errors import ExhaustedError, MxError
 from mx.logs import event_log
 from mx.ports import Clock, EntryCache, ModelStore, NoTally, Tally
-from mx.services.removal import remove_entry
+from mx.services.removal import Moved, remove_entry
 from mx.services.threads import in_thread
 from mx.services.touches import TouchBatch
 
@@ -108,14 +108,15 @@ class EvictionService:
         *,
         trigger: str = "command",
         told: Callable[[EvictionStep], None] = _nobody,
+        moved: Moved | None = None,
     ) -> EvictionRun:
         """Carry out a plan that somebody looked at. Each entry is judged again as it is now.
 
-        ``told`` hears of each entry when it is done with.
+        ``told`` hears of each entry when it is done with, ``moved`` of each step on the way.
         """
         async with self._one_run:
             await self._touches.flush()
-            return await self._execute(plan, trigger=trigger, observed=None, told=told)
+            return await self._execute(plan, trigger=trigger, observed=None, told=told, moved=moved)
 
     async def make_room(
         self, key: EntryKey, *, need_bytes: int, running: Mapping[EntryKey, int] | None = None
@@ -179,6 +180,7 @@ class EvictionService:
         trigger: str,
         observed: Mapping[EntryKey, ModelRecord] | None,
         told: Callable[[EvictionStep], None] = _nobody,
+        moved: Moved | None = None,
     ) -> EvictionRun:
         run = EvictionRun(uuid.uuid4().hex, self._clock.now_ms(), trigger, plan, 0, 0)
         failed: list[tuple[EntryKey, str]] = []
@@ -189,7 +191,7 @@ class EvictionService:
                 victim = left[0]
                 record = await self._store.get(victim.key) if observed is None else observed.get(victim.key)
                 try:
-                    reason, gained = await self._remove(victim.key, record)
+                    reason, gained = await self._remove(victim.key, record, moved)
                 except MxError as error:
                     reason, gained = str(error), 0
                 freed_bytes += gained
@@ -227,7 +229,9 @@ class EvictionService:
             victims, freed_bytes = len(run.plan.victims), run.bytes_freed
             log.info("eviction run", trigger=run.trigger, victims=victims, bytes=freed_bytes)
 
-    async def _remove(self, key: EntryKey, record: ModelRecord | None) -> tuple[str, int]:
+    async def _remove(
+        self, key: EntryKey, record: ModelRecord | None, moved: Moved | None
+    ) -> tuple[str, int]:
         """Why it stayed (empty when it is gone), and the bytes that the disk gained."""
         if record is None:
             return "its record is gone", 0
@@ -239,7 +243,7 @@ class EvictionService:
         claim = await self._store.mark_evicting(key, observed=record, now_ms=now_ms, owner=self._owner)
         if claim is None:
             return await self._why_it_stayed(key), 0
-        return "", await remove_entry(self._store, self._cache, self._clock, key, claim)
+        return "", await remove_entry(self._store, self._cache, self._clock, key, claim, moved=moved)
 
     async def _why_it_stayed(self, key: EntryKey) -> str:
         record = await self._store.get(key)

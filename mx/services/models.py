@@ -37,7 +37,7 @@ from mx.services.eviction import EvictionService
 from mx.services.jobs import Job, JobRules, JobTools
 from mx.services.reads import ReadLeases
 from mx.services.reconcile import ReconcileReport, reconcile
-from mx.services.removal import DeleteReport, delete_model
+from mx.services.removal import DeleteReport, Moved, delete_model
 from mx.services.threads import in_thread
 from mx.services.touches import TouchBatch
 
@@ -227,7 +227,13 @@ class ModelsService:
         return DeleteReport(tuple(gone))
 
     async def delete(
-        self, provider: ProviderName, name: str, *, commit: str | None = None, force: bool = False
+        self,
+        provider: ProviderName,
+        name: str,
+        *,
+        commit: str | None = None,
+        force: bool = False,
+        moved: Moved | None = None,
     ) -> DeleteReport:
         """Remove a model's files and records, both or neither; one revision where ``commit`` is given.
 
@@ -244,6 +250,7 @@ class ModelsService:
             commit=commit,
             force=force,
             owner=self._owner,
+            moved=moved,
         )
         self._tally.add(ModelsRemoved(len(report.records), report.bytes_freed))
         return report

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from mx.core.cached import CachedEntry
@@ -9,9 +12,14 @@ from mx.core.eviction import EvictionPlan, plan_removal
 from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, ProviderName
 from mx.core.transitions import is_claimed, is_pinned, live_leases
 from mx.errors import ConflictError, MxError, NotFoundError
+from mx.logs import event_log
 from mx.ports import Clock, EntryCache, ModelStore
 from mx.services.threads import in_thread
 
+log = event_log(__name__)
+
+# That of ``mark_evicting``.
+REMOVAL_LEASE_S = 60.0
 SOME_LEFT = "some of its files are gone or wrong; a download or mx cache verify --repair mends it"
 
 
@@ -23,16 +31,29 @@ class DeleteReport:
     bytes_freed: int = 0
 
 
+Moved = Callable[[], None]  # something moved; from any thread
+
+
 async def remove_entry(
-    store: ModelStore, cache: EntryCache, clock: Clock, key: EntryKey, claim: Claim
+    store: ModelStore,
+    cache: EntryCache,
+    clock: Clock,
+    key: EntryKey,
+    claim: Claim,
+    *,
+    moved: Moved | None = None,
+    lease_s: float = REMOVAL_LEASE_S,
 ) -> int:
     """Files first, record last, under a claim of ``mark_evicting``; the bytes that the disk gained.
+
+    The claim is kept for as long as files go, however long that takes: nobody downloads into it.
 
     When the files can't be removed the error leaves and the record says what is true: the entry is
     whole and stays, or it is not and the next pass goes on.
     """
     try:
-        gained = await in_thread(cache.remove, key)
+        async with _kept(store, clock, key, claim, lease_s=lease_s):
+            gained = await in_thread(cache.remove, key, moved=moved)
     except MxError:
         entry = await in_thread(cache.entry, key)
         if entry is not None:
@@ -52,6 +73,34 @@ async def remove_entry(
     return gained
 
 
+@asynccontextmanager
+async def _kept(
+    store: ModelStore, clock: Clock, key: EntryKey, claim: Claim, *, lease_s: float
+) -> AsyncIterator[None]:
+    """Extend the claim while the body runs. An outage of the store is borne: the files go all the same."""
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(lease_s / 3)
+            try:
+                renewed = await store.refresh(
+                    key, claim, lease_s=lease_s, now_ms=clock.now_ms(), bytes_done=0, bytes_total=0, files=0
+                )
+            except MxError as error:
+                log.warn("claim of a removal not extended", model=str(key), error=str(error))  # noqa: G010  # an EventLog
+                continue
+            if renewed is None:
+                log.warn("claim of a removal lost", model=str(key))  # noqa: G010  # an EventLog
+                return
+
+    keeping = asyncio.create_task(keep(), name=f"claim of the removal of {key}")
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.wait({keeping})
+
+
 async def delete_model(
     store: ModelStore,
     cache: EntryCache,
@@ -62,6 +111,7 @@ async def delete_model(
     commit: str | None,
     force: bool,
     owner: str,
+    moved: Moved | None = None,
 ) -> DeleteReport:
     """Remove files and records of a model, or of one revision.
 
@@ -86,7 +136,7 @@ async def delete_model(
         claim = await store.mark_evicting(record.key, observed=record, now_ms=clock.now_ms(), owner=owner)
         if claim is None:
             raise ConflictError(f"{record.key} was used meanwhile; it stays", remedy="try again")
-        freed_bytes += await remove_entry(store, cache, clock, record.key, claim)
+        freed_bytes += await remove_entry(store, cache, clock, record.key, claim, moved=moved)
         gone.append(record.key)
     return DeleteReport(tuple(gone), freed_bytes)
 

@@ -71,8 +71,10 @@ class FolderCache:
     def begin(self, listing: Listing) -> FolderStaging:
         return FolderStaging(self, listing)
 
-    def remove(self, key: EntryKey) -> int:
+    def remove(self, key: EntryKey, *, moved: Callable[[], None] | None = None) -> int:
         with self._lock:
+            if moved is not None:
+                moved()
             if self.refuse_removal is not None:
                 raise self.refuse_removal
             before = self._used_bytes()

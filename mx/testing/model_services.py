@@ -33,13 +33,14 @@ def model_bench(
     clock: Clock,
     *,
     folder: Path | None = None,
+    cache: FolderCache | None = None,
     provider: ScriptedProvider | None = None,
     policy: EvictionPolicy = EvictionPolicy(),  # a frozen value
     rules: ModelsRules | None = None,
 ) -> ModelBench:
     """Nothing is written to ``folder`` before the first download."""
     store = MemoryModelStore()
-    cache = FolderCache(folder or Path(tempfile.gettempdir()) / f"mx-bench-{uuid.uuid4().hex}")
+    cache = cache or FolderCache(folder or Path(tempfile.gettempdir()) / f"mx-bench-{uuid.uuid4().hex}")
     provider = provider or ScriptedProvider({"config.json": b"{}", "model.safetensors": bytes(1 << 16)})
     touches = TouchBatch(store, clock)
     eviction = EvictionService(store, cache, clock, policy=policy, owner="bench", touches=touches)

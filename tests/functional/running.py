@@ -15,6 +15,7 @@ from mx.services.sources import SourcesService
 from mx.services.transfers import TransfersService
 from mx.store.memory import MemorySourceStore
 from mx.testing.clock import FakeClock
+from mx.testing.folder_cache import FolderCache
 from mx.testing.model_services import model_bench
 from mx.testing.outage import OutageStore
 from mx.wire.v1 import p2p
@@ -38,12 +39,16 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    store: SourceStore | None = None, *, host: str = "127.0.0.1", **options: Any
+    store: SourceStore | None = None,
+    *,
+    host: str = "127.0.0.1",
+    cache: FolderCache | None = None,
+    **options: Any,
 ) -> AsyncIterator[Running]:
     """``options`` are those of ``running_server``."""
     clock = FakeClock()
     outage = OutageStore(store or MemorySourceStore())
-    bench = model_bench(clock)
+    bench = model_bench(clock, cache=cache)
     services = Services(
         sources=SourcesService(
             outage, clock, heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S, gc_timeout_s=GC_TIMEOUT_S

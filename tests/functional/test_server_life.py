@@ -10,6 +10,7 @@ import signal
 import socket
 import sqlite3
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from running import Running, running
 
 from mx import __version__
+from mx.client.grpc import GrpcClient
 from mx.config import load_settings
+from mx.core.cached import CacheUsage
 from mx.core.source import SourceEntry
 from mx.errors import SettingsError, UnavailableError
 from mx.server.app import SERVER_OPTIONS, SERVICE_NAMES, serve
@@ -30,6 +33,7 @@ from mx.server.interceptors import Traffic
 from mx.server.listen import check_address, join_address
 from mx.server.readiness import Readiness
 from mx.store.memory import MemorySourceStore
+from mx.testing.folder_cache import FolderCache
 from mx.wire.v1 import admin, api, health, p2p
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -546,3 +550,23 @@ async def test_a_database_that_cannot_be_used_is_one_clear_sentence(tmp_path: Pa
     assert "Traceback" not in err.decode()
     if kind == "corrupt":
         assert database.read_bytes().startswith(b"this is not")
+
+
+class SlowToMeasure(FolderCache):
+    """A walk over it takes longer than other calls may."""
+
+    def usage(self) -> CacheUsage:
+        time.sleep(0.5)
+        return super().usage()
+
+
+async def test_what_walks_over_a_whole_cache_has_longer_than_other_calls(tmp_path: Path) -> None:
+    async with running(unary_limit_s=0.05, cache=SlowToMeasure(tmp_path)) as mx:
+        stub = admin.AdminServiceAsyncStub(mx.channel)
+        await stub.PlanEviction(admin.PlanEvictionRequest())
+        with pytest.raises(grpc.RpcError) as caught:
+            await stub.ListModels(admin.ListModelsRequest())
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        client = GrpcClient(mx.server.listen, timeout_s=0.05)
+        assert (await client.plan_eviction()).victims == ()
+        await client.close()

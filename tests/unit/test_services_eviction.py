@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -139,10 +140,10 @@ async def test_a_use_between_look_and_removal_wins(world: World) -> None:
     loop = asyncio.get_running_loop()
 
     class UsedMeanwhile(FolderCache):
-        def remove(self, key: EntryKey) -> int:
+        def remove(self, key: EntryKey, *, moved: Callable[[], None] | None = None) -> int:
             now_ms = world.clock.now_ms()
             asyncio.run_coroutine_threadsafe(world.store.touch([b], now_ms=now_ms), loop).result(5)
-            return world.cache.remove(key)
+            return world.cache.remove(key, moved=moved)
 
     b = key("b")
     racing = UsedMeanwhile(world.cache.root)

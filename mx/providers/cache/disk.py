@@ -7,6 +7,7 @@ import stat
 import time
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from mx.core.cached import CachedEntry, CacheUsage, StageHolder, VerifyReport
@@ -125,8 +126,9 @@ class DiskCache:
         """
         return begin_instead(self._site, listing, holder)
 
-    def remove(self, key: EntryKey) -> int:
-        with self._errors(f"deleting {key}"), self._site.open() as root:
+    def remove(self, key: EntryKey, *, moved: Callable[[], None] | None = None) -> int:
+        site = self._site if moved is None else replace(self._site, step=_both(self._site.step, moved))
+        with self._errors(f"deleting {key}"), site.open() as root:
             return remove_entry(root, key)
 
     def scan(self) -> tuple[CachedEntry, ...]:
@@ -149,6 +151,14 @@ class DiskCache:
 
     def _errors(self, what: str) -> AbstractContextManager[None]:
         return disk_errors(what, self._site.root)
+
+
+def _both(step: Step, moved: Callable[[], None]) -> Step:
+    def announce(name: str) -> None:
+        step(name)
+        moved()
+
+    return announce
 
 
 def open_cache(

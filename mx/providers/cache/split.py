@@ -46,8 +46,8 @@ class SplitCache:
     def begin(self, listing: Listing) -> Staging:
         return self._of(listing.key.provider).begin(listing)
 
-    def remove(self, key: EntryKey) -> int:
-        return self._of(key.provider).remove(key)
+    def remove(self, key: EntryKey, *, moved: Callable[[], None] | None = None) -> int:
+        return self._of(key.provider).remove(key, moved=moved)
 
     def scan(self) -> tuple[CachedEntry, ...]:
         return tuple(entry for cache in self._all for entry in cache.scan())
