@@ -104,7 +104,7 @@ grpc:
   {{- end }}
 {{- else if eq $kind "http" -}}
 httpGet:
-  path: {{ eq .asks "liveness" | ternary "/livez" "/readyz" }}
+  path: {{ eq .asks "liveness" | ternary "/healthz" "/readyz" }}
   port: metrics
 {{- else -}}
 tcpSocket:
