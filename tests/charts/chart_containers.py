@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from chart_rendering import ROOT, Manifest, pod_spec
 
@@ -214,7 +213,12 @@ class Running:
 
 @contextmanager
 def started(
-    container: Container, folder: Path, *, own_network: bool = True, hosts: Sequence[str] = (), beside: Running | None = None
+    container: Container,
+    folder: Path,
+    *,
+    own_network: bool = True,
+    hosts: Sequence[str] = (),
+    beside: Running | None = None,
 ) -> Iterator[Running]:
     """Run it; ends it by its id. ``hosts`` are names of Services, all of them on loopback.
 
@@ -244,7 +248,11 @@ def _script(container: Container, folder: Path, hosts: Sequence[str], *, own_net
     root.mkdir(exist_ok=True)
     etc = _etc(folder / "etc", container, hosts)
     quoted = shlex.quote
-    lines = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "mount --make-rprivate /", f"mount -t tmpfs root {quoted(str(root))}"]
+    lines = [
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        "mount --make-rprivate /",
+        f"mount -t tmpfs root {quoted(str(root))}",
+    ]
     if own_network:
         lines.append("ip link set lo up")
 
@@ -276,7 +284,10 @@ def _script(container: Container, folder: Path, hosts: Sequence[str], *, own_net
         bind(mount.source, mount.path, read_only=mount.read_only)
     lines.append(f"mkdir -p {quoted(f'{root}/var/lib/mx')}")
     if container.read_only_root:
-        lines += [f"mount -o remount,bind,ro {quoted(f'{root}/etc')}", f"mount -o remount,ro {quoted(str(root))}"]
+        lines += [
+            f"mount -o remount,bind,ro {quoted(f'{root}/etc')}",
+            f"mount -o remount,ro {quoted(str(root))}",
+        ]
     # No HOME: a runtime would say /, and mx can do without.
     image = {
         "PATH": "/opt/bin:/usr/local/bin:/usr/bin:/bin",
@@ -289,7 +300,8 @@ def _script(container: Container, folder: Path, hosts: Sequence[str], *, own_net
     if not container.keep_capabilities:
         become += " --bounding-set=-all --inh-caps=-all --ambient-caps=-all"
     command = " ".join(quoted(word) for word in container.argv)
-    lines.append(f"exec chroot {quoted(str(root))} {become} sh -c {quoted(f'cd /var/lib/mx && exec env -i {env} {command}')}")
+    inside = quoted(f"cd /var/lib/mx && exec env -i {env} {command}")
+    lines.append(f"exec chroot {quoted(str(root))} {become} sh -c {inside}")
     return "\n".join(lines) + "\n"
 
 

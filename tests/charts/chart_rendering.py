@@ -1,16 +1,18 @@
 """The chart, rendered by Helm's own library in a process of its own.
 
-Helm is written in Go: its runtime takes signals and threads, and stays out of the process that runs the tests.
+Helm is written in Go: its runtime takes signals and threads, and stays out of the tests' process.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -117,3 +119,12 @@ def kind_and_name(manifest: Manifest) -> str:
 def pod_spec(workload: Manifest) -> Manifest:
     spec: Manifest = workload["spec"] if workload["kind"] == "Pod" else workload["spec"]["template"]["spec"]
     return spec
+
+
+def skip_or_fail(reason: str) -> None:
+    """A laptop may lack something; CI may not. An empty reason is none."""
+    if not reason:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)

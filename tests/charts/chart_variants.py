@@ -1,4 +1,4 @@
-"""Values that the chart is tried with: the ready-made files, and one for each way to keep records and files."""
+"""Values that the chart is tried with: the ready-made files, and each way to keep records and files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "extraVolumes": [{"name": "more", "emptyDir": {}}],
             "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
             "service": {"type": "LoadBalancer", "annotations": {"lb": "internal"}, "sessionAffinity": "None"},
-            "metrics": {"port": 9402, "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
+            "metrics": {
+                "port": 9402,
+                "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            },
             "autoscaling": {"enabled": True, "targetMemoryUtilizationPercentage": 80},
             "podDisruptionBudget": {"maxUnavailable": "30%"},
             "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/mx"}},

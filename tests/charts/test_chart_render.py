@@ -1,4 +1,4 @@
-"""What the chart renders: lint, strict schemas, settings that mx takes, objects that fit together, refusals in words."""
+"""What the chart renders: lint, schemas, settings that mx takes, objects that fit together, refusals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ import kubernetes_validate
 import pytest
 import yaml
 from chart_containers import container_of
-from chart_rendering import CHART, READY_MADE, ROOT, Helm, Manifest, RefusedError, kind_and_name, only, pod_spec
+from chart_rendering import (
+    CHART,
+    READY_MADE,
+    ROOT,
+    Helm,
+    Manifest,
+    RefusedError,
+    kind_and_name,
+    only,
+    pod_spec,
+)
 from chart_variants import VARIANTS
 
 import mx
@@ -25,7 +35,11 @@ variants = pytest.mark.parametrize("variant", VARIANTS)
 KUBERNETES = ("1.25", "1.37")
 _WORKLOADS = ("Deployment", "StatefulSet")
 # Secrets that are not the chart's.
-OUTSIDE = {"redis": {"password": "Pass1"}, "redis-url": {"REDIS_URL": "redis://:Pass1@there:6379"}, "s3": {"AWS_SECRET_ACCESS_KEY": "x"}}
+OUTSIDE = {
+    "redis": {"password": "Pass1"},
+    "redis-url": {"REDIS_URL": "redis://:Pass1@there:6379"},
+    "s3": {"AWS_SECRET_ACCESS_KEY": "x"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +84,17 @@ def test_settings_are_those_of_mx(rendered: dict[str, list[Manifest]], variant: 
     assert not [notice for notice in settings.notices if "nearest" in notice]
 
 
-def test_records_of_models_go_with_the_files_they_are_about(rendered: dict[str, list[Manifest]], tmp_path: Path) -> None:
+def test_records_of_models_go_with_the_files_they_are_about(
+    rendered: dict[str, list[Manifest]], tmp_path: Path
+) -> None:
     """A server with a disk of its own must not tell others that a model is there."""
     backends = {
         name: settings_of(manifests, tmp_path / name).database.backend for name, manifests in rendered.items()
     }
     assert backends["kubernetes, own volumes"] == backends["redis there, no volumes"] == "sqlite"
-    assert {backends[name] for name in ("kubernetes, shared", "values-production.yaml", "redis by url")} == {"auto"}
+    assert {backends[name] for name in ("kubernetes, shared", "values-production.yaml", "redis by url")} == {
+        "auto"
+    }
 
 
 def test_where_records_are_kept(rendered: dict[str, list[Manifest]], tmp_path: Path) -> None:
@@ -132,11 +150,15 @@ def test_every_container_is_confined(rendered: dict[str, list[Manifest]], varian
 
 
 @variants
-def test_the_token_is_mounted_where_it_is_needed_only(rendered: dict[str, list[Manifest]], variant: str) -> None:
+def test_the_token_is_mounted_where_it_is_needed_only(
+    rendered: dict[str, list[Manifest]], variant: str
+) -> None:
     manifests = rendered[variant]
     needed = VARIANTS[variant].get("store", {}).get("backend") == "kubernetes"
     assert pod_spec(server_of(manifests))["automountServiceAccountToken"] is needed
-    assert [one["kind"] for one in manifests if "Role" in one["kind"]] == (["Role", "RoleBinding"] if needed else [])
+    assert [one["kind"] for one in manifests if "Role" in one["kind"]] == (
+        ["Role", "RoleBinding"] if needed else []
+    )
 
 
 def test_the_role_is_the_list_that_the_store_was_tested_with(rendered: dict[str, list[Manifest]]) -> None:
@@ -149,10 +171,18 @@ def test_the_role_is_the_list_that_the_store_was_tested_with(rendered: dict[str,
 
 
 @variants
-def test_the_pod_lives_longer_than_the_drain(rendered: dict[str, list[Manifest]], variant: str, tmp_path: Path) -> None:
+def test_the_pod_lives_longer_than_the_drain(
+    rendered: dict[str, list[Manifest]], variant: str, tmp_path: Path
+) -> None:
     pod = pod_spec(server_of(rendered[variant]))
     grace_s = settings_of(rendered[variant], tmp_path).server.grace_s
-    hook = pod["containers"][0].get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", ["sleep", "0"])
+    hook = (
+        pod["containers"][0]
+        .get("lifecycle", {})
+        .get("preStop", {})
+        .get("exec", {})
+        .get("command", ["sleep", "0"])
+    )
     assert pod["terminationGracePeriodSeconds"] >= int(hook[1]) + grace_s + 5
 
 
@@ -203,7 +233,9 @@ def test_selectors_find_the_pods_they_mean(rendered: dict[str, list[Manifest]], 
 
 
 @variants
-def test_names_that_objects_call_each_other_by_exist(rendered: dict[str, list[Manifest]], variant: str) -> None:
+def test_names_that_objects_call_each_other_by_exist(
+    rendered: dict[str, list[Manifest]], variant: str
+) -> None:
     manifests = rendered[variant]
     there = {kind_and_name(one) for one in manifests}
     service = only(manifests, "Service", "mx")
@@ -233,7 +265,9 @@ def test_what_the_ready_made_files_promise(rendered: dict[str, list[Manifest]], 
     assert only(default, "Deployment")["spec"]["replicas"] == 1
     assert only(default, "PersistentVolumeClaim")["spec"]["resources"]["requests"]["storage"] == "10Gi"
     assert settings_of(development, tmp_path).logging.level == "debug"
-    assert pod_spec(only(development, "Deployment"))["containers"][0]["resources"]["limits"]["memory"] == "512Mi"
+    assert (
+        pod_spec(only(development, "Deployment"))["containers"][0]["resources"]["limits"]["memory"] == "512Mi"
+    )
     assert not [one for one in local if "Claim" in one["kind"]]
     server = only(production, "Deployment", "mx")
     assert server["spec"]["replicas"] == 3
@@ -250,7 +284,9 @@ def test_production_lets_its_ingress_in(rendered: dict[str, list[Manifest]]) -> 
 
 
 @variants
-def test_an_upgrade_of_the_chart_alone_restarts_no_pod(rendered: dict[str, list[Manifest]], variant: str) -> None:
+def test_an_upgrade_of_the_chart_alone_restarts_no_pod(
+    rendered: dict[str, list[Manifest]], variant: str
+) -> None:
     for one in rendered[variant]:
         if one["kind"] in _WORKLOADS:
             assert "helm.sh/chart" not in one["spec"]["template"]["metadata"]["labels"]
@@ -292,27 +328,47 @@ def test_names_fit(helm: Helm, release: str) -> None:
 def test_the_service_can_keep_an_address_that_is_known(helm: Helm) -> None:
     manifests = helm.render({"fullnameOverride": "modelexpress-server"})
     assert only(manifests, "Service")["metadata"]["name"] == "modelexpress-server"
-    assert "MODEL_EXPRESS_URL=modelexpress-server.serving:8001" in helm.notes({"fullnameOverride": "modelexpress-server"})
+    assert "MODEL_EXPRESS_URL=modelexpress-server.serving:8001" in helm.notes(
+        {"fullnameOverride": "modelexpress-server"}
+    )
 
 
 # --- refusals -------------------------------------------------------------------------------------
 _SEVERAL = {"replicaCount": 3}
 _REDIS = {"store": {"backend": "redis"}, "redis": {"url": "redis://there:6379"}}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "several servers on SQLite": (_SEVERAL, "store.backend sqlite belongs to one server alone, and there would be 3 servers"),
-    "several servers in memory": ({**_SEVERAL, "store": {"backend": "memory"}}, "store.backend memory belongs to one server"),
-    "an autoscaler on SQLite": ({"autoscaling": {"enabled": True}}, "up to 5 servers that know nothing of each other"),
-    "several servers on one ReadWriteOnce volume": ({**_REDIS, **_SEVERAL}, "One ReadWriteOnce volume can't be mounted by 3 servers"),
+    "several servers on SQLite": (
+        _SEVERAL,
+        "store.backend sqlite belongs to one server alone, and there would be 3 servers",
+    ),
+    "several servers in memory": (
+        {**_SEVERAL, "store": {"backend": "memory"}},
+        "store.backend memory belongs to one server",
+    ),
+    "an autoscaler on SQLite": (
+        {"autoscaling": {"enabled": True}},
+        "up to 5 servers that know nothing of each other",
+    ),
+    "several servers on one ReadWriteOnce volume": (
+        {**_REDIS, **_SEVERAL},
+        "One ReadWriteOnce volume can't be mounted by 3 servers",
+    ),
     "an autoscaler on one ReadWriteOnce volume": (
         {**_REDIS, "autoscaling": {"enabled": True, "maxReplicas": 9}},
         "can't be mounted by up to 9 servers",
     ),
-    "SQLite on ReadWriteMany": ({"persistence": {"accessMode": "ReadWriteMany"}}, "SQLite is not safe on the network file systems"),
+    "SQLite on ReadWriteMany": (
+        {"persistence": {"accessMode": "ReadWriteMany"}},
+        "SQLite is not safe on the network file systems",
+    ),
     "own volumes that are shared": (
         {**_REDIS, "persistence": {"mode": "perReplica", "accessMode": "ReadWriteMany"}},
         "gives each server a volume of its own",
     ),
-    "own volumes from one claim": ({**_REDIS, "persistence": {"mode": "perReplica", "existingClaim": "x"}}, "existingClaim must be empty"),
+    "own volumes from one claim": (
+        {**_REDIS, "persistence": {"mode": "perReplica", "existingClaim": "x"}},
+        "existingClaim must be empty",
+    ),
     "Redis without an address": ({"store": {"backend": "redis"}}, "exactly one of redis.enabled"),
     "two Redises": ({**_REDIS, "redis": {"enabled": True, "url": "redis://x"}}, "2 are set"),
     "Redis that is not used": ({"redis": {"enabled": True}}, "not used, since store.backend is sqlite"),
@@ -320,8 +376,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"store": {"backend": "redis"}, "redis": {"url": "redis://:secret@there:6379"}},
         "Put the URL into a Secret",
     ),
-    "HTTP probes without HTTP": ({"probes": {"kind": "http"}, "metrics": {"enabled": False}}, "set metrics.enabled to true"),
-    "a monitor of nothing": ({"metrics": {"enabled": False, "serviceMonitor": {"enabled": True}}}, "nothing to scrape"),
+    "HTTP probes without HTTP": (
+        {"probes": {"kind": "http"}, "metrics": {"enabled": False}},
+        "set metrics.enabled to true",
+    ),
+    "a monitor of nothing": (
+        {"metrics": {"enabled": False, "serviceMonitor": {"enabled": True}}},
+        "nothing to scrape",
+    ),
     "one port twice": ({"metrics": {"port": 8001}}, "both 8001"),
     "an ingress without a name": ({"ingress": {"enabled": True}}, "ingress.hosts"),
     "an autoscaler upside down": (
@@ -329,13 +391,23 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "minReplicas 9 is more than autoscaling.maxReplicas 5",
     ),
     "an autoscaler without a target": (
-        {**_REDIS, "persistence": {"enabled": False}, "autoscaling": {"enabled": True, "targetCPUUtilizationPercentage": 0}},
+        {
+            **_REDIS,
+            "persistence": {"enabled": False},
+            "autoscaling": {"enabled": True, "targetCPUUtilizationPercentage": 0},
+        },
         "needs a target",
     ),
-    "a setting that is the chart's": ({"config": {"server": {"port": 9}}}, "config.server.port is set by the chart: use the value service.port"),
+    "a setting that is the chart's": (
+        {"config": {"server": {"port": 9}}},
+        "config.server.port is set by the chart: use the value service.port",
+    ),
     "an unknown value": ({"replicas": 3}, "replicas"),
     "an unknown value deep inside": ({"redis": {"auth": {"password": "x"}}}, "password"),
-    "an unknown backend": ({"store": {"backend": "etcd"}}, "must be one of 'sqlite', 'redis', 'kubernetes', 'memory'"),
+    "an unknown backend": (
+        {"store": {"backend": "etcd"}},
+        "must be one of 'sqlite', 'redis', 'kubernetes', 'memory'",
+    ),
     "a word for a number": ({"replicaCount": "three"}, "/replicaCount"),
     "no quantity": ({"persistence": {"size": "10 gigs"}}, "/persistence/size"),
     "no size": ({"cache": {"maxSize": "lots"}}, "/cache/maxSize"),
@@ -372,7 +444,10 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
 
 def test_the_readme_is_made_from_the_values() -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "chart_readme.py", "--check"], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "scripts" / "chart_readme.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 

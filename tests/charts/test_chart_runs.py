@@ -34,7 +34,9 @@ def probe(server: Running, name: str) -> subprocess.CompletedProcess[str]:
     match spec:
         case {"grpc": {"port": port, **rest}}:
             # The time-out is for the answer; the interpreter that asks needs some of its own.
-            return server.run([sys.executable, "-c", _ASK, str(port), rest.get("service", ""), str(timeout_s)])
+            return server.run(
+                [sys.executable, "-c", _ASK, str(port), rest.get("service", ""), str(timeout_s)]
+            )
         case {"httpGet": {"port": port, "path": path}}:
             numbers = {one["name"]: one["containerPort"] for one in server.container.spec["ports"]}
             url = f"http://127.0.0.1:{numbers.get(port, port)}{path}"
@@ -66,7 +68,9 @@ def test_the_server_starts_and_ends_as_the_manifest_says(helm: Helm, tmp_path: P
         wait_until_ready(server)
         # `helm test` asks the Service by its name.
         asked = only(manifests, "Pod", "mx-health")
-        with started(container_of(asked, manifests, tmp_path / "ask"), tmp_path / "ask", hosts=["mx"], beside=server) as test:
+        with started(
+            container_of(asked, manifests, tmp_path / "ask"), tmp_path / "ask", hosts=["mx"], beside=server
+        ) as test:
             assert test.process.wait(DEADLINE_S) == 0, test.said()
         status = Path(f"/proc/{server.process.pid}/status").read_text()
         assert "Uid:\t10001\t10001\t10001\t10001" in status
@@ -99,7 +103,8 @@ def test_nothing_but_volumes_can_be_written(helm: Helm, tmp_path: Path) -> None:
     deployment = only(manifests, "Deployment")
     pod_spec(deployment)["containers"][0]["command"] = ["sh", "-c"]
     pod_spec(deployment)["containers"][0]["args"] = [
-        "for d in / /etc /etc/model-express /usr /opt/mx /proc/sys; do ! touch $d/x 2>/dev/null || exit 9; done;"
+        "for d in / /etc /etc/model-express /usr /opt/mx /proc/sys;"
+        " do ! touch $d/x 2>/dev/null || exit 9; done;"
         "for d in /tmp /var/lib/mx; do touch $d/x || exit 8; done; id -u"
     ]
     with started(server_container(manifests, tmp_path), tmp_path) as running:
