@@ -54,8 +54,8 @@ def load_settings(
     Raises SettingsError with every problem of every layer. Nothing is ever replaced by a default.
     """
     environ = os.environ if environ is None else environ
-    home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
-    temp = Path(environ.get("TMPDIR") or tempfile.gettempdir())
+    home = _home(environ)
+    temp = _temp(environ)
     place = Place(cwd=(cwd or Path.cwd()).absolute(), home=home, temp=temp)
     finding = Finding()
     path = find_file(config_file, environ=environ, place=place, scope=scope)
@@ -78,6 +78,24 @@ def load_settings(
             remedy="`mx config generate` writes a file with every key and its default",
         )
     return _build(found, scope=scope, config_file=path, home=home, notices=tuple(finding.notices))
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    """HOME, else what the machine knows of this user, else /, as container runtimes have it."""
+    if environ.get("HOME"):
+        return Path(environ["HOME"])
+    try:
+        return Path.home()
+    except RuntimeError:  # a container's user without a name
+        return Path("/")
+
+
+def _temp(environ: Mapping[str, str]) -> Path:
+    """The folder for temporary files. Only its name is wanted here: where nothing can be written, too."""
+    try:
+        return Path(environ.get("TMPDIR") or tempfile.gettempdir())
+    except FileNotFoundError:
+        return Path("/tmp")  # noqa: S108  # named, not used
 
 
 def find_file(

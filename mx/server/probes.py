@@ -17,6 +17,9 @@ from mx.wire.v1 import api, health
 Context = grpc.aio.ServicerContext[Any, Any]
 
 HEALTH_V1_NAME: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+# A name to ask for that says whether the process answers and nothing else. A liveness probe that
+# followed the store would have every server restarted while Redis is away.
+LIVENESS_NAME = "liveness"
 
 
 class ApiService:
@@ -42,20 +45,24 @@ class HealthService:
 
 
 class StandardHealth:
-    """``grpc.health.v1.Health``: the server as a whole is "", each service goes by its full name."""
+    """``grpc.health.v1.Health``: the server as a whole is "", each service goes by its full name.
+
+    ``liveness`` is SERVING for as long as anybody answers: also without a store, also while draining.
+    """
 
     def __init__(self, readiness: Readiness, services: frozenset[str]) -> None:
         self._readiness = readiness
-        self._services = services | {""}
+        self._services = services | {"", LIVENESS_NAME}
 
     async def Check(self, request: Any, _context: Context, /) -> Any:
         if request.service not in self._services:
             raise NotFoundError(f"no service {request.service!r} here")
-        return health_pb2.HealthCheckResponse(status=self._status())
+        return health_pb2.HealthCheckResponse(status=self._status(request.service))
 
     async def List(self, _request: Any, _context: Context, /) -> Any:
-        answer = health_pb2.HealthCheckResponse(status=self._status())
-        return health_pb2.HealthListResponse(statuses=dict.fromkeys(self._services, answer))
+        kind = health_pb2.HealthCheckResponse
+        statuses = {name: kind(status=self._status(name)) for name in self._services}
+        return health_pb2.HealthListResponse(statuses=statuses)
 
     async def Watch(self, request: Any, _context: Context, /) -> AsyncIterator[Any]:
         """The state now and whenever it changes; ends with the server."""
@@ -64,7 +71,7 @@ class StandardHealth:
             yield health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
         last: int | None = None
         while True:
-            status = self._status()
+            status = self._status(request.service)
             if request.service in self._services and status != last:
                 yield health_pb2.HealthCheckResponse(status=status)
                 last = status
@@ -72,9 +79,10 @@ class StandardHealth:
                 return  # NOT_SERVING was the last word
             await self._readiness.wait_changed()
 
-    def _status(self) -> int:
+    def _status(self, service: str) -> int:
         kind = health_pb2.HealthCheckResponse
-        return int(kind.SERVING if self._readiness.serving else kind.NOT_SERVING)
+        good = service == LIVENESS_NAME or self._readiness.serving
+        return int(kind.SERVING if good else kind.NOT_SERVING)
 
 
 def standard_health_handler(implementation: StandardHealth) -> grpc.GenericRpcHandler[Any, Any]:

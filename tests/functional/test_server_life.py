@@ -31,6 +31,7 @@ from mx.errors import SettingsError, UnavailableError
 from mx.server.app import SERVER_OPTIONS, SERVICE_NAMES, serve
 from mx.server.interceptors import Traffic
 from mx.server.listen import check_address, join_address
+from mx.server.probes import LIVENESS_NAME
 from mx.server.readiness import Readiness
 from mx.store.memory import MemorySourceStore
 from mx.testing.folder_cache import FolderCache
@@ -88,10 +89,10 @@ async def test_health_for_people(mx: Running) -> None:
 
 async def test_standard_health_knows_every_service(mx: Running) -> None:
     stub = health_pb2_grpc.HealthStub(mx.channel)
-    for name in ("", *SERVICE_NAMES):
+    for name in ("", LIVENESS_NAME, *SERVICE_NAMES):
         assert (await stub.Check(health_pb2.HealthCheckRequest(service=name))).status == SERVING
     listed = await stub.List(health_pb2.HealthListRequest())
-    assert set(listed.statuses) == {"", *SERVICE_NAMES}
+    assert set(listed.statuses) == {"", LIVENESS_NAME, *SERVICE_NAMES}
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.Check(health_pb2.HealthCheckRequest(service="nobody"))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
@@ -140,6 +141,9 @@ async def test_an_outage_of_the_store_shows_everywhere_and_passes(mx: Running) -
         assert (await watch.read()).status == NOT_SERVING
     reply = await health.HealthServiceAsyncStub(mx.channel).GetHealth(health.HealthRequest())
     assert reply.status == "store unreachable"
+    # What restarts pods must not follow: a restart mends no store.
+    alive = await standard.Check(health_pb2.HealthCheckRequest(service=LIVENESS_NAME))
+    assert alive.status == SERVING
     stub = admin.AdminServiceAsyncStub(mx.channel)
     status = await stub.GetServerStatus(admin.GetServerStatusRequest())
     assert (status.ready, status.store_ok, status.draining) == (False, False, False)
