@@ -27,7 +27,7 @@ from mx.core.source import (
     WorkerKey,
     summarise,
 )
-from mx.errors import UnavailableError
+from mx.errors import InvalidArgumentError, UnavailableError
 from mx.ports import SourceStore
 from mx.testing.samples import IDENTITY, PEER, entry
 
@@ -50,7 +50,12 @@ async def listed(
 
 
 class SourceStoreContract:
-    """Inherit, and provide the fixture ``store``."""
+    """Inherit, and provide the fixture ``store``.
+
+    ``any_worker_id`` False is for a store whose worker ids are names of objects.
+    """
+
+    any_worker_id = True
 
     @pytest.fixture
     async def store(self) -> Any:
@@ -226,6 +231,12 @@ class SourceStoreContract:
 
     async def test_text_is_a_value_not_a_statement(self, store: SourceStore) -> None:
         nasty = "x' OR 1=1; DROP TABLE mx_worker; --"
+        if not self.any_worker_id:
+            for worker_id in (nasty, "w\x00nul"):
+                with pytest.raises(InvalidArgumentError, match="worker_id"):
+                    await store.publish(entry(worker_id))
+                assert await store.get(entry().source_id, worker_id) is None
+            return
         await store.publish(entry(nasty))
         await store.publish(entry("w\x00nul"))
         assert await store.get(entry().source_id, nasty) is not None
