@@ -20,9 +20,9 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 import mx
 from mx.errors import InvalidArgumentError, MxError, UnavailableError
 from mx.ports import Clock
+from mx.store.kubernetes.clock import ClusterClock
 from mx.store.kubernetes.failures import LIBRARY_ERRORS, Refusal, read_refusal, refused, unreachable
 from mx.store.kubernetes.names import Kind
-from mx.store.kubernetes.timeframe import Timeframe
 
 Object = dict[str, Any]
 Patch = list[dict[str, Any]]
@@ -63,8 +63,7 @@ class Api:
 
     def __init__(self, client: ApiClient, *, namespace: str, clock: Clock, call_s: float = CALL_S) -> None:
         self.namespace = namespace
-        self.clock = clock
-        self.times = Timeframe()
+        self.clock = ClusterClock(clock)
         self.server = urlsplit(client.configuration.host).netloc
         self.opening = True
         self._client = client
@@ -208,11 +207,11 @@ class Api:
     async def _once(
         self, method: str, path: str, *, body: Object | Patch | None, accept: str
     ) -> tuple[int, Mapping[str, str], Any]:
-        sent_ms = self.clock.now_ms()
+        sent_ms = self.clock.elapsed_ms()
         timeout = aiohttp.ClientTimeout(total=self._call_s)
         response = await self._send(method, path, body=body, accept=accept, timeout=timeout)
         text = await response.read()
-        self.times.learn(response.headers.get("Date"), sent_ms=sent_ms, received_ms=self.clock.now_ms())
+        self.clock.learn(response.headers.get("Date"), sent_ms=sent_ms, received_ms=self.clock.elapsed_ms())
         return response.status, response.headers, _decoded(text)
 
     async def _send(

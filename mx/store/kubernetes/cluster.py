@@ -13,6 +13,10 @@ from mx.store.kubernetes.mirror import MirrorRules
 from mx.store.kubernetes.names import Kind
 
 
+def closed_words(cluster: Cluster) -> str:
+    return f"the store in Kubernetes namespace {cluster.api.namespace} is closed"
+
+
 class Cluster:
     """One namespace of one cluster. Every store that is opened with it takes part until it is closed."""
 
@@ -35,13 +39,17 @@ class Cluster:
         api = await Api.connect(namespace=namespace, kubeconfig=kubeconfig, clock=clock, call_s=call_s)
         return cls(api, rules)
 
-    async def join(self, kind: Kind, probe: Object) -> None:
-        """Prove that objects of a kind can be made and keep what mx adds to them, without making one.
+    async def join(self, kind: Kind | None = None, probe: Object | None = None) -> None:
+        """Take part. With a kind: prove that such objects can be made and keep what mx adds to them.
+
+        Nothing is made for that.
 
         Raises PreconditionError for missing or older custom resources, PermissionDeniedError,
         UnauthenticatedError or UnavailableError; the connection is closed then if nobody else uses it.
         """
         self._users += 1
+        if kind is None or probe is None:
+            return
         self.api.opening = True
         try:
             await self._prove(kind, probe)

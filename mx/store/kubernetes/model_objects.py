@@ -35,7 +35,6 @@ from mx.store.kubernetes.names import (
     provider_spelling,
     to_date,
 )
-from mx.store.kubernetes.timeframe import Timeframe
 
 TO_BE_VERIFIED: Final = "known from an older release: its files are to be verified"
 _PHASES: Final = {
@@ -100,7 +99,7 @@ def decode_model_object(found: Object) -> ModelValue:
 
 
 # --- records ----------------------------------------------------------------------------------------
-def decode_record(value: ModelValue, *, times: Timeframe, claims: ClaimWatch) -> ModelRecord | None:
+def decode_record(value: ModelValue, *, claims: ClaimWatch) -> ModelRecord | None:
     """The record; None for an object that was begun and has no status yet."""
     key, status = value.key, value.status
     if key is None or not status:
@@ -111,24 +110,21 @@ def decode_record(value: ModelValue, *, times: Timeframe, claims: ClaimWatch) ->
     return ModelRecord(
         key,
         now,
-        created_at_ms=times.ours(_time(status, mx, "createdAt")),
-        last_used_at_ms=times.ours(_time(status, mx, "lastUsedAt")),
+        created_at_ms=_time(status, mx, "createdAt"),
+        last_used_at_ms=_time(status, mx, "lastUsedAt"),
         message=message,
-        claim=_decode_claim(value, now, times, claims),
+        claim=_decode_claim(value, now, claims),
         **{field: int(mx.get(member, 0)) for member, field in _COUNTS.items()},
-        retry_at_ms=times.ours(mx["retryAtMs"]) if mx.get("retryAtMs") else 0,
-        pin=None if pin is None else _decode_pin(pin, times),
+        retry_at_ms=mx["retryAtMs"] if mx.get("retryAtMs") else 0,
+        pin=None if pin is None else _decode_pin(pin),
         leases=tuple(
-            ReadLease(one["id"], one["holder"], times.ours(one["expiresAtMs"]))
-            for one in mx.get("leases") or ()
+            ReadLease(one["id"], one["holder"], one["expiresAtMs"]) for one in mx.get("leases") or ()
         ),
         requested_revision=mx.get("requestedRevision", ""),
     )
 
 
-def encode_record(
-    record: ModelRecord, *, previous: Object, same_claim: bool, times: Timeframe, lease_s: float
-) -> Object:
+def encode_record(record: ModelRecord, *, previous: Object, same_claim: bool, lease_s: float) -> Object:
     """The whole status. ``same_claim``: the claim of ``previous`` stays, to the letter."""
     previous_mx = previous.get("mx") or {}
     mx: Object = {key: value for key, value in previous_mx.items() if key not in _OWN_MEMBERS}
@@ -136,24 +132,23 @@ def encode_record(
     if record.status is EntryStatus.EVICTING:
         mx["evicting"] = True
     if record.retry_at_ms:
-        mx["retryAtMs"] = times.stored(record.retry_at_ms)
+        mx["retryAtMs"] = record.retry_at_ms
     if record.requested_revision:
         mx["requestedRevision"] = record.requested_revision
     if (pin := record.pin) is not None:
-        until_ms = None if pin.until_ms is None else times.stored(pin.until_ms)
+        until_ms = None if pin.until_ms is None else pin.until_ms
         mx["pin"] = {"untilMs": until_ms, "reason": pin.reason}
     if record.leases:
         mx["leases"] = [
-            {"id": one.lease_id, "holder": one.holder, "expiresAtMs": times.stored(one.expires_at_ms)}
+            {"id": one.lease_id, "holder": one.holder, "expiresAtMs": one.expires_at_ms}
             for one in record.leases
         ]
     status: Object = {key: value for key, value in previous.items() if key not in _PUBLISHED}
     status |= {"phase": _PHASES[record.status], "mx": mx}
     for member, value in (("createdAt", record.created_at_ms), ("lastUsedAt", record.last_used_at_ms)):
-        stored_ms = times.stored(value)
-        status[member] = to_date(stored_ms)
-        if not is_date(stored_ms):
-            mx[f"{member}Ms"] = stored_ms
+        status[member] = to_date(value)
+        if not is_date(value):
+            mx[f"{member}Ms"] = value
     if record.message:
         status["message"] = record.message
     if record.claim is not None and same_claim:
@@ -162,7 +157,7 @@ def encode_record(
             mx["leaseSeconds"] = previous_mx["leaseSeconds"]
     elif record.claim is not None:
         status["claimId"] = claim_id(record.claim)
-        status["leaseExpiresAt"] = to_date(times.stored(record.claim.expires_at_ms))
+        status["leaseExpiresAt"] = to_date(record.claim.expires_at_ms)
         mx["leaseSeconds"] = lease_s
     return status
 
@@ -225,7 +220,7 @@ def token_of(value: ModelValue) -> int:
     return parse_claim(text, expires_at_ms=0).token if text else 0
 
 
-def _decode_claim(value: ModelValue, now: EntryStatus, times: Timeframe, claims: ClaimWatch) -> Claim | None:
+def _decode_claim(value: ModelValue, now: EntryStatus, claims: ClaimWatch) -> Claim | None:
     text, lease, length_s = lease_of(value.status)
     if not text or now not in (EntryStatus.DOWNLOADING, EntryStatus.EVICTING):
         return None
@@ -255,9 +250,9 @@ def _is_of_unknown_revision(value: ModelValue) -> bool:
     return unknown and not value.by_mx
 
 
-def _decode_pin(pin: Any, times: Timeframe) -> Pin:
+def _decode_pin(pin: Any) -> Pin:
     until_ms = pin.get("untilMs")
-    return Pin(None if until_ms is None else times.ours(until_ms), pin.get("reason", ""))
+    return Pin(None if until_ms is None else until_ms, pin.get("reason", ""))
 
 
 def _time(status: Object, mx: Object, member: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 
 from mx.core import transitions
 from mx.core.eviction import EvictionRun
@@ -19,7 +19,7 @@ from mx.errors import InvalidArgumentError, PreconditionError, UnavailableError
 from mx.logs import event_log
 from mx.store.kubernetes.api import Answer, Object
 from mx.store.kubernetes.claims import ClaimWatch
-from mx.store.kubernetes.cluster import Cluster
+from mx.store.kubernetes.cluster import Cluster, closed_words
 from mx.store.kubernetes.failures import INSTALL_KINDS
 from mx.store.kubernetes.fence import Fence
 from mx.store.kubernetes.mirror import Mirror, Mirrored
@@ -36,6 +36,7 @@ from mx.store.kubernetes.model_objects import (
 )
 from mx.store.kubernetes.names import MODELS
 from mx.store.kubernetes.runs import EvictionRuns
+from mx.store.watchers import Watchers
 
 log = event_log(__name__)
 
@@ -54,7 +55,6 @@ class KubernetesModelStore:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._api = cluster.api
-        self._times = cluster.api.times
         self._claims = ClaimWatch(cluster.api.clock)
         self._names: dict[EntryKey, set[str]] = {}
         self._mirror: Mirror[ModelValue] = Mirror(
@@ -62,6 +62,7 @@ class KubernetesModelStore:
         )
         self._fence = Fence(cluster.api, highest=self._highest_token)
         self._runs = EvictionRuns(cluster.api)
+        self._watchers: Watchers[EntryKey] = Watchers(closed_words(cluster))
         self._closed = False
 
     @classmethod
@@ -272,6 +273,10 @@ class KubernetesModelStore:
         self._require_open()
         return await self._runs.newest(limit)
 
+    async def watch(self, tell: Callable[[EntryKey | None], None]) -> NoReturn:
+        self._require_open()
+        await self._watchers.watch(tell)
+
     async def check(self) -> None:
         self._require_open()
         await self._api.call("GET", MODELS, query={"limit": "1"})
@@ -280,6 +285,7 @@ class KubernetesModelStore:
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
+            self._watchers.close()
             await self._mirror.close()
             await self._cluster.leave()
 
@@ -349,9 +355,7 @@ class KubernetesModelStore:
             held = await self._adopt(held, name, changed.key)
         previous = held.value.status
         same_claim = record is not None and record.claim == changed.claim
-        status = encode_record(
-            changed, previous=previous, same_claim=same_claim, times=self._times, lease_s=lease_s
-        )
+        status = encode_record(changed, previous=previous, same_claim=same_claim, lease_s=lease_s)
         patch = status_patch(previous, status, version=held.version)
         if not patch:
             return
@@ -400,7 +404,7 @@ class KubernetesModelStore:
         return None if held is None else self._record(held)
 
     def _record(self, held: Mirrored[ModelValue]) -> ModelRecord | None:
-        return decode_record(held.value, times=self._times, claims=self._claims)
+        return decode_record(held.value, claims=self._claims)
 
     async def _look(self, key: EntryKey) -> Mirrored[ModelValue] | None:
         """As it is now, at the API server; an older server's name is looked up if we know one."""
@@ -424,7 +428,9 @@ class KubernetesModelStore:
         if new is not None and new.value.key is not None:
             self._names.setdefault(new.value.key, set()).add(new.name)
             self._record(new)  # from now on its claim is watched
-        elif new is not None and old is None:
+        for key in {one.value.key for one in (old, new) if one is not None and one.value.key is not None}:
+            self._watchers.tell(key)
+        if new is not None and new.value.key is None and old is None:
             log.warn("object is not laid out as a model and left alone", object=new.name)  # noqa: G010  # an EventLog
 
     def _highest_token(self) -> int:
@@ -436,7 +442,7 @@ class KubernetesModelStore:
 
     def _require_open(self) -> None:
         if self._closed:
-            raise UnavailableError(f"the store in Kubernetes namespace {self._api.namespace} is closed")
+            raise UnavailableError(closed_words(self._cluster))
         self._api.require_open()
 
 

@@ -41,7 +41,6 @@ from mx.store.kubernetes.names import (
     source_name,
     to_date,
 )
-from mx.store.kubernetes.timeframe import Timeframe
 
 _STATUS: Final = {status: status.name.capitalize() for status in SourceStatus}
 _STATUS_NUMBER: Final = {name: int(status) for status, name in _STATUS.items()}
@@ -77,7 +76,8 @@ def source_object(entry: SourceEntry, *, namespace: str) -> Object:
                 "blockOwnerDeletion": False,
             }
         ]
-    identity = asdict(entry.identity) | {"extra_parameters": dict(entry.identity.extra_parameters)}
+    identity = {name: getattr(entry.identity, name) for name in _IDENTITY_FIELDS}
+    identity["extra_parameters"] = dict(entry.identity.extra_parameters)
     spec: Object = {
         "modelName": entry.identity.model_name,
         "sourceType": source_type_name(entry.identity.mx_source_type),
@@ -108,9 +108,7 @@ class Spilled:
     digest: str = ""
 
 
-def encode_rank(
-    entry: SourceEntry, *, times: Timeframe, published_at: str, tensors: Spilled, blob: Spilled
-) -> Object:
+def encode_rank(entry: SourceEntry, *, published_at: str, tensors: Spilled, blob: Spilled) -> Object:
     worker = entry.worker
     backend, fields_of_backend = _encode_backend(worker.backend_metadata, spilled=bool(blob.names))
     published: Object = {
@@ -149,7 +147,7 @@ def encode_rank(
         ours |= {"blobConfigMaps": list(blob.names), "blobDigest": blob.digest}
     if entry.peer is not None:
         ours["peer"] = encode_peer(entry.peer)
-    stamp = encode_stamp(worker.status, entry.source_load, times.stored(worker.updated_at_ms))
+    stamp = encode_stamp(worker.status, entry.source_load, worker.updated_at_ms)
     return {"worker": published | stamp.worker, "mx": ours | stamp.mx}
 
 
@@ -161,22 +159,22 @@ class Stamp:
     mx: Object
 
 
-def encode_stamp(status: int, source_load: float | None, stored_ms: int) -> Stamp:
-    worker: Object = {"status": status_name(status), "updatedAt": to_date(stored_ms)}
+def encode_stamp(status: int, source_load: float | None, unix_ms: int) -> Stamp:
+    worker: Object = {"status": status_name(status), "updatedAt": to_date(unix_ms)}
     if source_load is not None:
         worker["sourceLoad"] = source_load
     mx: Object = {}
     if _STATUS_NUMBER[worker["status"]] != status:
         mx["statusNumber"] = int(status)
-    if not is_date(stored_ms):
-        mx["updatedAtMs"] = stored_ms
+    if not is_date(unix_ms):
+        mx["updatedAtMs"] = unix_ms
     return Stamp(worker, mx)
 
 
 _STAMP_MEMBERS: Final = frozenset({"statusNumber", "updatedAtMs"})
 
 
-def decode_stored_ms(rank: Object) -> int:
+def decode_updated_ms(rank: Object) -> int:
     """Time of the last heartbeat; the exact number counts as long as it says what the date says."""
     date = rank["worker"].get("updatedAt")
     exact = rank.get("mx", {}).get("updatedAtMs")
@@ -319,7 +317,7 @@ def decode_source(found: Object) -> SourceValue:
             worker_rank=rank,
             model_name=identity.model_name,
             status=decode_status(part),
-            updated_at_ms=decode_stored_ms(part),
+            updated_at_ms=decode_updated_ms(part),
             accelerator=worker.get("accelerator", ""),
             training_step=training_step(identity),
             layout_signature=layout_signature(identity),
@@ -366,7 +364,7 @@ def stamp_patch(row: RankRow, stamp: Stamp) -> Patch:
 
 
 def decode_entry(
-    found: Object, rank: int, *, times: Timeframe, tensors: tuple[TensorDescriptor, ...], blob: bytes | None
+    found: Object, rank: int, *, tensors: tuple[TensorDescriptor, ...], blob: bytes | None
 ) -> SourceEntry:
     """The full record of one rank. ``blob`` is given where it did not fit the object."""
     value = decode_source(found)
@@ -382,7 +380,7 @@ def decode_entry(
             status=decode_status(part),
             backend_metadata=_decode_backend(worker, blob),
             payload=_decode_payload(part, tensors),
-            updated_at_ms=times.ours(decode_stored_ms(part)),
+            updated_at_ms=decode_updated_ms(part),
             metadata_endpoint=worker.get("metadataEndpoint", ""),
             agent_name=worker.get("agentName", ""),
             worker_grpc_endpoint=worker.get("workerGrpcEndpoint", ""),

@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 
 from mx.core.source import (
     PeerRecord,
@@ -28,7 +28,7 @@ from mx.errors import UnavailableError
 from mx.logs import event_log
 from mx.store.kubernetes import configmaps
 from mx.store.kubernetes.api import Answer, Object, Patch
-from mx.store.kubernetes.cluster import Cluster
+from mx.store.kubernetes.cluster import Cluster, closed_words
 from mx.store.kubernetes.heartbeats import Heartbeat, Heartbeats
 from mx.store.kubernetes.mirror import Mirror, Mirrored
 from mx.store.kubernetes.names import (
@@ -52,6 +52,7 @@ from mx.store.kubernetes.source_objects import (
     status_of,
 )
 from mx.store.kubernetes.spill import Spill
+from mx.store.watchers import Watchers
 
 log = event_log(__name__)
 
@@ -71,13 +72,13 @@ class KubernetesSourceStore:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._api = cluster.api
-        self._times = cluster.api.times
         self._by_source: dict[str, dict[str, SourceValue]] = {}
         self._mirror: Mirror[SourceValue] = Mirror(
             cluster.api, SOURCES, decode=decode_source, changed=self._index, rules=cluster.rules
         )
         self._spill = Spill(cluster.api)
         self._heartbeats = Heartbeats(self._beat)
+        self._watchers: Watchers[WorkerKey] = Watchers(closed_words(cluster))
         self._closed = False
 
     @classmethod
@@ -132,7 +133,7 @@ class KubernetesSourceStore:
             values: Iterator[SourceValue] = (one.value for one in self._mirror)
         else:
             values = iter(self._by_source.get(query.source_id, {}).values())
-        rows = (self._ours(row) for value in values for row in value.rows)
+        rows = (row.summary for value in values for row in value.rows)
         return newest_first(
             (row for row in rows if matches(row, query, fresh_after_ms=fresh_after_ms)), limit=query.limit
         )
@@ -159,7 +160,7 @@ class KubernetesSourceStore:
         await self._ready()
         for number, one in enumerate(self._mirror, 1):
             for row in one.value.rows:
-                yield self._ours(row)
+                yield row.summary
             if not one.value.rows:
                 await self._sweep(one)
             if number % _PAGE == 0:
@@ -171,7 +172,7 @@ class KubernetesSourceStore:
 
     async def mark_stale(self, key: WorkerKey, *, observed_ms: int, now_ms: int) -> bool:
         def decide(row: RankRow) -> Patch | bool:
-            if self._times.ours(row.summary.updated_at_ms) != observed_ms:
+            if row.summary.updated_at_ms != observed_ms:
                 return False
             return self._stamped(row, SourceStatus.STALE, row.summary.source_load, now_ms)
 
@@ -179,9 +180,13 @@ class KubernetesSourceStore:
 
     async def remove(self, key: WorkerKey, *, observed_ms: int | None = None) -> bool:
         def decide(row: RankRow) -> bool:
-            return observed_ms is None or self._times.ours(row.summary.updated_at_ms) == observed_ms
+            return observed_ms is None or row.summary.updated_at_ms == observed_ms
 
         return await self._change(key, decide, removing=True)
+
+    async def watch(self, tell: Callable[[WorkerKey | None], None]) -> NoReturn:
+        self._require_open()
+        await self._watchers.watch(tell)
 
     async def check(self) -> None:
         self._require_open()
@@ -191,6 +196,7 @@ class KubernetesSourceStore:
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
+            self._watchers.close()
             await self._heartbeats.close()
             await self._mirror.close()
             await self._cluster.leave()
@@ -220,11 +226,9 @@ class KubernetesSourceStore:
         before = ranks.get(rank)
         tensors, blob = await self._spill.write(entry, found)
         found = await self._with_spec(wanted, found)
-        stored_ms = self._times.stored(entry.worker.updated_at_ms)
         ranks[rank] = encode_rank(
             entry,
-            times=self._times,
-            published_at=to_date(self._times.stored(self._api.clock.now_ms())),
+            published_at=to_date(self._api.clock.now_ms()),
             tensors=tensors,
             blob=blob,
         )
@@ -234,7 +238,7 @@ class KubernetesSourceStore:
             ranks,
             previous=found.get("status") or {},
             generation=found["metadata"].get("generation", 1),
-            now=to_date(stored_ms),
+            now=to_date(entry.worker.updated_at_ms),
         )
         await self._write_status(found, status)
         if before is not None:
@@ -319,7 +323,7 @@ class KubernetesSourceStore:
                 or ranks.pop(row.summary.worker_rank, None) is None
             ):
                 raise Answer(409, _contended(held.name), again=False)
-            now = to_date(self._times.stored(self._api.clock.now_ms()))
+            now = to_date(self._api.clock.now_ms())
             generation = found["metadata"].get("generation", 1)
             await self._write_status(
                 found, status_of(ranks, previous=found["status"], generation=generation, now=now)
@@ -336,18 +340,18 @@ class KubernetesSourceStore:
 
     async def _beat(self, key: WorkerKey, heartbeat: Heartbeat) -> bool:
         def decide(row: RankRow) -> Patch | bool:
-            if self._times.ours(row.summary.updated_at_ms) > heartbeat.now_ms:
+            if row.summary.updated_at_ms > heartbeat.now_ms:
                 return True
             return self._stamped(row, heartbeat.status, heartbeat.source_load, heartbeat.now_ms)
 
         return await self._change(key, decide)
 
     def _stamped(self, row: RankRow, status: int, source_load: float | None, now_ms: int) -> Patch:
-        return stamp_patch(row, encode_stamp(status, source_load, self._times.stored(now_ms)))
+        return stamp_patch(row, encode_stamp(status, source_load, now_ms))
 
     async def _sweep(self, one: Mirrored[SourceValue]) -> None:
         """An object that was begun and never published: its server died, or it is somebody else's."""
-        now_ms = self._times.stored(self._api.clock.now_ms())
+        now_ms = self._api.clock.now_ms()
         if one.value.worker_id and now_ms - from_date(one.value.created) > _ABANDONED_MS:
             try:
                 await self._api.delete(SOURCES, one.name, version=one.version)
@@ -364,14 +368,10 @@ class KubernetesSourceStore:
                 del self._by_source[old.value.source_id]
         if new is not None:
             self._by_source.setdefault(new.value.source_id, {})[new.name] = new.value
-            if old is None and not new.value.worker_id:
-                log.info("object is not laid out as a source and left alone", name=new.name)
-
-    def _ours(self, row: RankRow) -> SourceSummary:
-        summary = row.summary
-        if not self._times.ahead_ms:
-            return summary
-        return replace(summary, updated_at_ms=self._times.ours(summary.updated_at_ms))
+        for key in _changed(old, new):
+            self._watchers.tell(key)
+        if new is not None and old is None and not new.value.worker_id:
+            log.warn("object is not laid out as a source and left alone", object=new.name)  # noqa: G010  # an EventLog
 
     def _missed(self, found: Object, answer: Answer) -> None:
         """Somebody changed or removed the object meanwhile; any other answer is an error."""
@@ -386,8 +386,19 @@ class KubernetesSourceStore:
 
     def _require_open(self) -> None:
         if self._closed:
-            raise UnavailableError(f"the store in Kubernetes namespace {self._api.namespace} is closed")
+            raise UnavailableError(closed_words(self._cluster))
         self._api.require_open()
+
+
+def _changed(old: Mirrored[SourceValue] | None, new: Mirrored[SourceValue] | None) -> Iterator[WorkerKey]:
+    """Ranks that came, went, or are no longer what they were; a heartbeat alone is no news."""
+    before = {} if old is None else {row.summary.key: _news(row) for row in old.value.rows}
+    after = {} if new is None else {row.summary.key: _news(row) for row in new.value.rows}
+    return (key for key in before | after if before.get(key) != after.get(key))
+
+
+def _news(row: RankRow) -> tuple[object, ...]:
+    return replace(row.summary, updated_at_ms=0, source_load=None), row.published_at, row.config_maps
 
 
 def _name(source_id: str, worker_id: str) -> str | None:

@@ -80,7 +80,7 @@ class Spill:
                 if configmaps.digest_of(chunks) != blob.digest:
                     return None
                 content = b"".join(chunks)
-            return decode_entry(found, rank, times=self.api.times, tensors=descriptors, blob=content)
+            return decode_entry(found, rank, tensors=descriptors, blob=content)
         except (ValueError, KeyError, TypeError, binascii.Error) as error:
             raise UnavailableError(
                 f"{found['metadata']['name']} holds what mx can't read: {error}",
