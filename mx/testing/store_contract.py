@@ -55,10 +55,12 @@ async def listed(
 class SourceStoreContract:
     """Inherit, and provide the fixture ``store``.
 
-    ``any_worker_id`` False is for a store whose worker ids are names of objects.
+    ``any_worker_id`` False is for a store whose worker ids are names of objects; ``many`` are more records
+    than it takes in one piece.
     """
 
     any_worker_id = True
+    many = 1_200
 
     @pytest.fixture
     async def store(self) -> Any:
@@ -310,13 +312,13 @@ class SourceStoreContract:
         assert [row.updated_at_ms for row in await scanned(store)] == list(range(2_000, 2_200))
 
     async def test_a_scan_survives_changes_under_it(self, store: SourceStore) -> None:
-        for number in range(1_200):
+        for number in range(self.many):
             await store.publish(entry(f"w{number:04}"))
         seen = []
         async for row in store.scan():
             seen.append(row.worker_id)
             await store.remove(row.key, observed_ms=row.updated_at_ms)
-        assert sorted(seen) == [f"w{number:04}" for number in range(1_200)]
+        assert sorted(seen) == [f"w{number:04}" for number in range(self.many)]
         assert await scanned(store) == []
 
     async def test_a_cancelled_caller_does_no_harm(self, store: SourceStore) -> None:

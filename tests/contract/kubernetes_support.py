@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from mx.ports import Clock
-from mx.store.kubernetes import Cluster, KubernetesModelStore, KubernetesSourceStore
+from mx.store.kubernetes import Cluster, KubernetesDuties, KubernetesModelStore, KubernetesSourceStore
 from mx.store.kubernetes.mirror import MirrorRules
 from mx.testing.api_server import ApiServer
 from mx.wiring import SystemClock
@@ -65,3 +65,13 @@ async def model_store(
             yield store
         finally:
             await store.close()
+
+
+@asynccontextmanager
+async def duties_in(server: ApiServer, namespace: str, **options: object) -> AsyncIterator[KubernetesDuties]:
+    async with cluster(server, namespace, **options) as opened:  # type: ignore[arg-type]
+        duties = await KubernetesDuties.open(opened)
+        try:
+            yield duties
+        finally:
+            await duties.close()

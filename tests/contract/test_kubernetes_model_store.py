@@ -1,4 +1,4 @@
-"""The Kubernetes store under the contract of all model stores, and against the memory store."""
+"""The Kubernetes store under the contracts of model stores and of duties, and against the memory store."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from unittest import TestCase
 
 import pytest
-from kubernetes_support import model_store
+from kubernetes_support import duties_in, model_store
 
-from mx.store.kubernetes import KubernetesModelStore
+from mx.store.kubernetes import KubernetesDuties, KubernetesModelStore
 from mx.testing.api_server import ApiServer
+from mx.testing.duties_contract import DutiesContract
 from mx.testing.model_store_contract import ModelStoreContract
 from mx.testing.model_store_life import stateful_test
 
@@ -19,6 +20,27 @@ class TestKubernetesModelStore(ModelStoreContract):
     async def store(self, api_server: ApiServer) -> AsyncIterator[KubernetesModelStore]:
         async with model_store(api_server, api_server.new_namespace()) as store:
             yield store
+
+    @pytest.fixture
+    async def beside(
+        self, store: KubernetesModelStore, api_server: ApiServer
+    ) -> AsyncIterator[KubernetesModelStore]:
+        async with model_store(api_server, store.namespace) as beside:
+            yield beside
+
+
+class TestKubernetesDuties(DutiesContract):
+    @pytest.fixture
+    async def duties(self, api_server: ApiServer) -> AsyncIterator[KubernetesDuties]:
+        async with duties_in(api_server, api_server.new_namespace()) as duties:
+            yield duties
+
+    @pytest.fixture
+    async def beside(
+        self, duties: KubernetesDuties, api_server: ApiServer
+    ) -> AsyncIterator[KubernetesDuties]:
+        async with duties_in(api_server, duties.namespace) as beside:
+            yield beside
 
 
 class TestKubernetesLikeMemory:

@@ -19,11 +19,19 @@ WORKER_IDS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True
 
 class TestKubernetesSourceStore(SourceStoreContract):
     any_worker_id = False
+    many = 250  # the mirror is one piece
 
     @pytest.fixture
     async def store(self, api_server: ApiServer) -> AsyncIterator[KubernetesSourceStore]:
         async with source_store(api_server, api_server.new_namespace()) as store:
             yield store
+
+    @pytest.fixture
+    async def beside(
+        self, store: KubernetesSourceStore, api_server: ApiServer
+    ) -> AsyncIterator[KubernetesSourceStore]:
+        async with source_store(api_server, store.namespace) as beside:
+            yield beside
 
 
 class TestKubernetesLikeMemory:

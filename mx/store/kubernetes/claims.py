@@ -24,7 +24,6 @@ class _Seen:
     since_s: float
     length_s: float
     expires_at_ms: int
-    ours: bool
 
 
 class ClaimWatch:
@@ -33,22 +32,33 @@ class ClaimWatch:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._seen: dict[Hashable, _Seen] = {}
+        self._ours: dict[Hashable, dict[tuple[str, str], int]] = {}
 
-    def made(self, key: Hashable, claim_id: str, lease: str, *, expires_at_ms: int) -> None:
-        """We are about to write this."""
-        self._seen[key] = _Seen(claim_id, lease, 0.0, 0.0, expires_at_ms, ours=True)
+    def writing(self, key: Hashable, claim_id: str, lease: str, *, expires_at_ms: int) -> None:
+        """We are about to write this; several of our own may try at once."""
+        self._ours.setdefault(key, {})[claim_id, lease] = expires_at_ms
+
+    def wrote(self, key: Hashable, claim_id: str, lease: str) -> None:
+        """It is there now; what was before is not."""
+        self._ours[key] = {(claim_id, lease): self._ours[key][claim_id, lease]}
+
+    def failed(self, key: Hashable, claim_id: str, lease: str) -> None:
+        self._ours.get(key, {}).pop((claim_id, lease), None)
 
     def forget(self, key: Hashable) -> None:
         self._seen.pop(key, None)
+        self._ours.pop(key, None)
 
     def expires_at_ms(self, key: Hashable, claim_id: str, lease: str, *, length_s: float) -> int:
         """When the claim ends, by the caller's clock; the past where it has ended."""
+        if (ours := self._ours.get(key, {}).get((claim_id, lease))) is not None:
+            return ours
         now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
         seen = self._seen.get(key)
         if seen is None or (seen.claim_id, seen.lease) != (claim_id, lease):
-            seen = _Seen(claim_id, lease, now_s, length_s, now_ms + round(length_s * 1000), ours=False)
+            seen = _Seen(claim_id, lease, now_s, length_s, now_ms + round(length_s * 1000))
             self._seen[key] = seen
-        elif not seen.ours:
+        else:
             left_ms = round((seen.since_s + seen.length_s - now_s) * 1000)
             if abs(now_ms + left_ms - seen.expires_at_ms) > _STEP_MS:  # the wall clock was set
                 seen.expires_at_ms = now_ms + left_ms

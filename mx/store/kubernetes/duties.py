@@ -23,6 +23,10 @@ class KubernetesDuties:
         self._api = cluster.api
         self._closed = False
 
+    @property
+    def namespace(self) -> str:
+        return self._api.namespace
+
     @classmethod
     async def open(cls, cluster: Cluster) -> Self:
         await cluster.join()

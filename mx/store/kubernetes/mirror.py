@@ -164,7 +164,7 @@ class Mirror(Generic[V]):
         version = ""
         async for page in self._api.pages(self._kind):
             version = page["metadata"]["resourceVersion"]
-            for found in page["items"]:
+            for found in page["items"] or ():
                 mirrored = self._mirrored(found)
                 listed.add(mirrored.name)
                 self._put(mirrored)

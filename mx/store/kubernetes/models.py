@@ -17,7 +17,7 @@ from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, Pin, Provid
 from mx.core.transitions import ClaimResult, Free
 from mx.errors import InvalidArgumentError, PreconditionError, UnavailableError
 from mx.logs import event_log
-from mx.store.kubernetes.api import Answer, Object
+from mx.store.kubernetes.api import Answer, Object, Patch
 from mx.store.kubernetes.claims import ClaimWatch
 from mx.store.kubernetes.cluster import Cluster, closed_words
 from mx.store.kubernetes.failures import INSTALL_KINDS
@@ -64,6 +64,10 @@ class KubernetesModelStore:
         self._runs = EvictionRuns(cluster.api)
         self._watchers: Watchers[EntryKey] = Watchers(closed_words(cluster))
         self._closed = False
+
+    @property
+    def namespace(self) -> str:
+        return self._api.namespace
 
     @classmethod
     async def open(cls, cluster: Cluster) -> Self:
@@ -183,8 +187,9 @@ class KubernetesModelStore:
         await asyncio.gather(*changes)
 
     async def get(self, key: EntryKey) -> ModelRecord | None:
-        await self._ready()
-        return self._known(key)
+        self._require_open()
+        held = await self._look(key)
+        return None if held is None else self._record(held)
 
     async def list_models(
         self, *, provider: ProviderName | None = None, name: str | None = None
@@ -359,12 +364,24 @@ class KubernetesModelStore:
         patch = status_patch(previous, status, version=held.version)
         if not patch:
             return
-        if changed.claim is not None and not same_claim:
-            text, lease, _ = lease_of(status)
-            self._claims.made(changed.key, text, lease, expires_at_ms=changed.claim.expires_at_ms)
-        written = await self._api.patch(MODELS, name, patch)
+        if changed.claim is None or same_claim:
+            written = await self._api.patch(MODELS, name, patch)
+        else:
+            written = await self._write_claim(changed.key, changed.claim, status, patch)
         self._require_kept(written)
         self._mirror.wrote(written)
+
+    async def _write_claim(self, key: EntryKey, claim: Claim, status: Object, patch: Patch) -> Object:
+        text, lease, _ = lease_of(status)
+        self._claims.writing(key, text, lease, expires_at_ms=claim.expires_at_ms)
+        try:
+            written = await self._api.patch(MODELS, model_name(key), patch)
+        except Answer as answer:
+            if not answer.again:
+                self._claims.failed(key, text, lease)
+            raise
+        self._claims.wrote(key, text, lease)
+        return written
 
     async def _adopt(self, held: Mirrored[ModelValue], name: str, key: EntryKey) -> Mirrored[ModelValue]:
         """An object that an older server named otherwise: made anew under its name, the old one removed."""
@@ -428,7 +445,7 @@ class KubernetesModelStore:
         if new is not None and new.value.key is not None:
             self._names.setdefault(new.value.key, set()).add(new.name)
             self._record(new)  # from now on its claim is watched
-        for key in {one.value.key for one in (old, new) if one is not None and one.value.key is not None}:
+        for key in _changed(old, new):
             self._watchers.tell(key)
         if new is not None and new.value.key is None and old is None:
             log.warn("object is not laid out as a model and left alone", object=new.name)  # noqa: G010  # an EventLog
@@ -444,6 +461,16 @@ class KubernetesModelStore:
         if self._closed:
             raise UnavailableError(closed_words(self._cluster))
         self._api.require_open()
+
+
+def _changed(old: Mirrored[ModelValue] | None, new: Mirrored[ModelValue] | None) -> set[EntryKey]:
+    """Whose record is another one now; an object without a status is none yet."""
+    news = [
+        (one.value.key, one.value.status)
+        for one in (old, new)
+        if one is not None and one.value.key is not None and one.value.status
+    ]
+    return set() if len(news) == 2 and news[0] == news[1] else {key for key, _ in news}
 
 
 def _of_record(rule: Callable[[ModelRecord], ModelRecord | None]) -> Rule:

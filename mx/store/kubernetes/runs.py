@@ -71,7 +71,7 @@ class EvictionRuns:
                 async for page in self._api.pages(
                     CONFIG_MAPS, selector=f"{OBJECT_LABEL}={_RUN}", metadata_only=True
                 ):
-                    for one in page["items"]:
+                    for one in page["items"] or ():
                         metadata = one["metadata"]
                         notes = metadata.get("annotations") or {}
                         found.append(

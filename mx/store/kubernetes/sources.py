@@ -81,6 +81,10 @@ class KubernetesSourceStore:
         self._watchers: Watchers[WorkerKey] = Watchers(closed_words(cluster))
         self._closed = False
 
+    @property
+    def namespace(self) -> str:
+        return self._api.namespace
+
     @classmethod
     async def open(cls, cluster: Cluster) -> Self:
         """See ``Cluster.join`` for what it raises."""
