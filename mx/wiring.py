@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = event_log(__name__)
 
-AVAILABLE_BACKENDS = ("sqlite", "memory")
+AVAILABLE_BACKENDS = ("sqlite", "memory", "kubernetes")
 
 
 class SystemClock:
@@ -263,11 +263,32 @@ async def _open_backend(settings: Settings, name: str) -> Backend:
             from mx.store.memory_models import MemoryModelStore
 
             return Backend(MemorySourceStore(), MemoryModelStore(), MemoryDuties())
+        case "kubernetes":
+            return await _open_kubernetes(settings)
         case _:
             from mx.store.sqlite import Database, SqliteDuties, SqliteModelStore, SqliteSourceStore
 
             database = await Database.open(Path(settings.database.path))
             return Backend(SqliteSourceStore(database), SqliteModelStore(database), SqliteDuties(database))
+
+
+async def _open_kubernetes(settings: Settings) -> Backend:
+    """Three parts over one connection; they tell the time of the API server."""
+    from mx.store.kubernetes import Cluster, KubernetesDuties, KubernetesModelStore, KubernetesSourceStore
+
+    wanted = settings.kubernetes
+    cluster = await Cluster.connect(
+        namespace=wanted.namespace, clock=SystemClock(), kubeconfig=wanted.kubeconfig
+    )
+    async with AsyncExitStack() as opened:
+        sources = await KubernetesSourceStore.open(cluster)
+        opened.push_async_callback(sources.close)
+        models = await KubernetesModelStore.open(cluster)
+        opened.push_async_callback(models.close)
+        duties = await KubernetesDuties.open(cluster)
+        opened.pop_all()
+    log.info("store in Kubernetes", server=cluster.api.server, namespace=wanted.namespace)
+    return Backend(sources, models, duties, clock=cluster.api.clock)
 
 
 async def _close(*backends: Backend) -> None:

@@ -10,12 +10,18 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.config import (
+    KUBE_CONFIG_DEFAULT_LOCATION,
+    ConfigException,
+    load_incluster_config,
+    load_kube_config,
+)
 
 import mx
 from mx.errors import InvalidArgumentError, MxError, UnavailableError
@@ -105,13 +111,16 @@ class Api:
         return await self.call("PATCH", kind, name, status=status, body=patch)
 
     async def delete(self, kind: Kind, name: str, *, version: str | None = None) -> bool:
-        """False when there is none; ``Answer`` 409 when it is not of this version any more."""
+        """False when there is none; ``Answer`` 409 when it is not of this version any more.
+
+        With a version, which somebody saw, gone is gone: our answer may have got lost.
+        """
         body = {"preconditions": {"resourceVersion": version}} if version else {}
         try:
             await self.call("DELETE", kind, name, body=body)
         except Answer as answer:
             if answer.is_missing:
-                return answer.again
+                return version is not None
             raise
         return True
 
@@ -250,6 +259,8 @@ async def _configuration(kubeconfig: str) -> Configuration:
         try:
             load_incluster_config(found)
         except ConfigException:
+            if not _has_default_kubeconfig():
+                raise
             await load_kube_config(client_configuration=found, persist_config=False)
     except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
         where = f"kubeconfig {kubeconfig}" if kubeconfig else "a pod's service account or ~/.kube/config"
@@ -258,6 +269,10 @@ async def _configuration(kubeconfig: str) -> Configuration:
             remedy="run mx in a pod with a service account, or set KUBECONFIG",
         ) from error
     return found
+
+
+def _has_default_kubeconfig() -> bool:
+    return Path(KUBE_CONFIG_DEFAULT_LOCATION).expanduser().is_file()
 
 
 def _is_answer(refusal: Refusal) -> bool:

@@ -38,9 +38,9 @@ class ClaimWatch:
         """We are about to write this; several of our own may try at once."""
         self._ours.setdefault(key, {})[claim_id, lease] = expires_at_ms
 
-    def wrote(self, key: Hashable, claim_id: str, lease: str) -> None:
+    def wrote(self, key: Hashable, claim_id: str, lease: str, *, expires_at_ms: int) -> None:
         """It is there now; what was before is not."""
-        self._ours[key] = {(claim_id, lease): self._ours[key][claim_id, lease]}
+        self._ours[key] = {(claim_id, lease): expires_at_ms}
 
     def failed(self, key: Hashable, claim_id: str, lease: str) -> None:
         self._ours.get(key, {}).pop((claim_id, lease), None)

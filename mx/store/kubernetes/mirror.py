@@ -29,6 +29,7 @@ log = event_log(__name__)
 V = TypeVar("V")
 
 _LONGEST_WAIT_S: Final = 2.0
+_FIRST_WORD_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,7 @@ class Mirror(Generic[V]):
                 failures = 0
                 continue
             except Answer as answer:  # the place where it ended is forgotten
+                failures = 0 if self._listed_at is not None else failures
                 self._listed_at = None
                 failure = answer.error
             except MxError as error:
@@ -183,9 +185,6 @@ class Mirror(Generic[V]):
         last_s = round(self._rules.watch_s * random.uniform(0.9, 1.1))  # noqa: S311  # spreads load
         response = await self._api.open_watch(self._kind, since=self._since, last_s=last_s)
         try:
-            if not self._live.is_set():
-                log.info("watch is back", kind=self._kind.plural)
-            self._live.set()
             await self._read(response)
         finally:
             response.close()
@@ -195,10 +194,12 @@ class Mirror(Generic[V]):
         heard_at = _now_s()
         while not self._is_list_due():
             try:
-                async with asyncio.timeout(1.0):
+                # That its place is forgotten is the first thing that a watch says.
+                async with asyncio.timeout(1.0 if self._live.is_set() else _FIRST_WORD_S):
                     chunk = await response.content.readany()
             except TimeoutError:
                 self._require_alive(heard_at)
+                self._stand()
                 continue
             except LIBRARY_ERRORS as error:
                 raise unreachable(error, server=self._api.server) from error
@@ -209,6 +210,12 @@ class Mirror(Generic[V]):
             for line in lines:
                 if line:
                     self._take(json.loads(line))
+            self._stand()
+
+    def _stand(self) -> None:
+        if not self._live.is_set():
+            log.info("watch is back", kind=self._kind.plural)
+            self._live.set()
 
     def _take(self, event: dict[str, Any]) -> None:
         found = event["object"]

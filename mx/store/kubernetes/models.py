@@ -380,7 +380,7 @@ class KubernetesModelStore:
             if not answer.again:
                 self._claims.failed(key, text, lease)
             raise
-        self._claims.wrote(key, text, lease)
+        self._claims.wrote(key, text, lease, expires_at_ms=claim.expires_at_ms)
         return written
 
     async def _adopt(self, held: Mirrored[ModelValue], name: str, key: EntryKey) -> Mirrored[ModelValue]:
