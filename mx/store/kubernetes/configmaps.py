@@ -17,6 +17,7 @@ from mx.core.tensors import TensorDescriptor
 from mx.errors import UnavailableError
 from mx.store.kubernetes.api import Answer, Api, Object
 from mx.store.kubernetes.names import CONFIG_MAPS
+from mx.store.published import dump_tensors, parse_tensors
 
 # A ConfigMap holds 1 MiB, base64 takes a third, and its metadata want room too.
 PART_BYTES: Final = 900_000
@@ -104,18 +105,8 @@ def pack_tensors(tensors: Iterable[TensorDescriptor], *, part_bytes: int = PART_
     """JSON arrays, each below ``part_bytes``; numbers of 64 bits as decimal strings."""
     parts: list[list[str]] = [[]]
     size = 2
-    for tensor in tensors:
-        text = json.dumps(
-            {
-                "name": tensor.name,
-                "addr": str(tensor.addr),
-                "size": str(tensor.size),
-                "device_id": tensor.device_id,
-                "dtype": tensor.dtype,
-            },
-            ensure_ascii=False,
-            separators=(",", ":"),
-        )
+    for members in dump_tensors(tuple(tensors)):
+        text = json.dumps(members, ensure_ascii=False, separators=(",", ":"))
         length = len(text.encode("utf-8", "surrogatepass")) + 1
         if parts[-1] and size + length > part_bytes:
             parts.append([])
@@ -126,13 +117,8 @@ def pack_tensors(tensors: Iterable[TensorDescriptor], *, part_bytes: int = PART_
 
 
 def unpack_tensors(parts: Iterable[str]) -> tuple[TensorDescriptor, ...]:
-    return tuple(
-        TensorDescriptor(
-            one["name"], int(one["addr"]), int(one["size"]), int(one["device_id"]), one.get("dtype", "")
-        )
-        for part in parts
-        for one in json.loads(part)
-    )
+    """UnreadableError or ValueError for what is no list of them."""
+    return tuple(tensor for part in parts for tensor in parse_tensors(json.loads(part)))
 
 
 def pack_bytes(content: bytes, *, part_bytes: int = PART_BYTES) -> list[bytes]:

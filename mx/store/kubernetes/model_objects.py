@@ -81,6 +81,16 @@ def model_object(key: EntryKey) -> Object:
 
 
 def decode_model_object(found: Object) -> ModelValue:
+    try:
+        value = _decode_model_object(found)
+        if value.status:
+            _members(value.status)
+    except (AttributeError, KeyError, TypeError, ValueError):  # somebody's own making
+        return ModelValue(None, {}, by_mx=False)
+    return value
+
+
+def _decode_model_object(found: Object) -> ModelValue:
     spec = found.get("spec") or {}
     status = found.get("status") or {}
     provider = provider_of(str(spec.get("provider", "")))
@@ -104,24 +114,26 @@ def decode_record(value: ModelValue, *, claims: ClaimWatch) -> ModelRecord | Non
     key, status = value.key, value.status
     if key is None or not status:
         return None
-    mx = status.get("mx") or {}
     now, message = _decode_phase(value)
+    return ModelRecord(key, now, message=message, claim=_decode_claim(value, now, claims), **_members(status))
+
+
+def _members(status: Object) -> dict[str, Any]:
+    """Of a record, all that needs no judgement."""
+    mx = status.get("mx") or {}
     pin = mx.get("pin")
-    return ModelRecord(
-        key,
-        now,
-        created_at_ms=_time(status, mx, "createdAt"),
-        last_used_at_ms=_time(status, mx, "lastUsedAt"),
-        message=message,
-        claim=_decode_claim(value, now, claims),
-        **{field: int(mx.get(member, 0)) for member, field in _COUNTS.items()},
-        retry_at_ms=mx["retryAtMs"] if mx.get("retryAtMs") else 0,
-        pin=None if pin is None else _decode_pin(pin),
-        leases=tuple(
-            ReadLease(one["id"], one["holder"], one["expiresAtMs"]) for one in mx.get("leases") or ()
+    return {
+        "created_at_ms": _time(status, mx, "createdAt"),
+        "last_used_at_ms": _time(status, mx, "lastUsedAt"),
+        "retry_at_ms": int(mx.get("retryAtMs", 0)),
+        "pin": None if pin is None else _decode_pin(pin),
+        "leases": tuple(
+            ReadLease(str(one["id"]), str(one["holder"]), int(one["expiresAtMs"]))
+            for one in mx.get("leases") or ()
         ),
-        requested_revision=mx.get("requestedRevision", ""),
-    )
+        "requested_revision": str(mx.get("requestedRevision", "")),
+        **{field: int(mx.get(member, 0)) for member, field in _COUNTS.items()},
+    }
 
 
 def encode_record(record: ModelRecord, *, previous: Object, same_claim: bool, lease_s: float) -> Object:

@@ -9,11 +9,11 @@ from typing import Final
 from mx.core.eviction import EvictionRun
 from mx.errors import UnavailableError
 from mx.ports import EVICTION_RUNS_KEPT
+from mx.store.eviction_runs import pack_run, unpack_run
 from mx.store.kubernetes import configmaps
 from mx.store.kubernetes.api import Answer, Api
 from mx.store.kubernetes.fence import OBJECT_LABEL
 from mx.store.kubernetes.names import CONFIG_MAPS, GROUP
-from mx.store.packing import pack_run, unpack_run
 
 _RUN: Final = "eviction-run"
 _PART: Final = "eviction-run-part"

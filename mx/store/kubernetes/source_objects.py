@@ -300,6 +300,13 @@ class SourceValue:
 
 def decode_source(found: Object) -> SourceValue:
     """Rows of an object; none, and empty ids, for one that is not laid out as a worker."""
+    try:
+        return _decode_source(found)
+    except (AttributeError, KeyError, TypeError, ValueError):  # somebody's own making
+        return SourceValue("", "", (), "")
+
+
+def _decode_source(found: Object) -> SourceValue:
     metadata = found["metadata"]
     labels = metadata.get("labels") or {}
     source_id, worker_id = labels.get(SOURCE_LABEL, ""), labels.get(WORKER_LABEL, "")

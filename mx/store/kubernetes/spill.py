@@ -5,7 +5,6 @@ They are written before the status that names them, and owned by the object, so 
 
 from __future__ import annotations
 
-import binascii
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +21,7 @@ from mx.store.kubernetes.source_objects import (
     spilled_blob,
     spilled_tensors,
 )
+from mx.store.published import UnreadableError
 
 # In an object, base64 included; etcd takes 1.5 MiB, and the object holds more than the blob.
 _BLOB_MAX: Final = 600_000
@@ -81,7 +81,7 @@ class Spill:
                     return None
                 content = b"".join(chunks)
             return decode_entry(found, rank, tensors=descriptors, blob=content)
-        except (ValueError, KeyError, TypeError, binascii.Error) as error:
+        except (ValueError, UnreadableError) as error:
             raise UnavailableError(
                 f"{found['metadata']['name']} holds what mx can't read: {error}",
                 remedy="kubectl delete it; its worker publishes again",

@@ -18,7 +18,7 @@ from mx.core.eviction import EvictionRun
 from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, Pin, ProviderName, ReadLease
 from mx.core.transitions import ClaimResult, Free
 from mx.ports import EVICTION_RUNS_KEPT
-from mx.store.packing import pack_run, unpack_run
+from mx.store.eviction_runs import pack_run, unpack_run
 from mx.store.sqlite.database import Database
 from mx.store.sqlite.model_rows import (
     KEY_COLUMNS,

@@ -1,4 +1,4 @@
-"""Runs of eviction as bytes, for stores that keep them whole."""
+"""Runs of eviction as packed bytes, for every store that keeps them outside its process."""
 
 from __future__ import annotations
 
