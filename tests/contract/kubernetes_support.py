@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import yaml
+
 from mx.ports import Clock
 from mx.store.kubernetes import Cluster, KubernetesDuties, KubernetesModelStore, KubernetesSourceStore
 from mx.store.kubernetes.mirror import MirrorRules
@@ -14,6 +16,14 @@ from mx.testing.api_server import ApiServer
 from mx.wiring import SystemClock
 
 QUICK = MirrorRules(patience_s=2.0)
+RULES = Path(__file__).parents[2] / "charts" / "mx" / "files" / "rbac-rules.yaml"
+
+
+def granted_namespace(server: ApiServer) -> str:
+    """A new namespace in which the ordinary account may do what the chart's Role allows, and no more."""
+    namespace = server.new_namespace()
+    server.grant(namespace, yaml.safe_load(RULES.read_text()))
+    return namespace
 
 
 @asynccontextmanager

@@ -1,4 +1,7 @@
-"""The Kubernetes store under the contract of all source stores, and against the memory store."""
+"""The Kubernetes store under the contract of all source stores, and against the memory store.
+
+The contracts are met by the ordinary account, with the verbs of the chart's Role.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from unittest import TestCase
 
 import pytest
 from hypothesis import strategies as st
-from kubernetes_support import source_store
+from kubernetes_support import granted_namespace, source_store
 
 from mx.store.kubernetes import KubernetesSourceStore
 from mx.testing.api_server import ApiServer
@@ -23,14 +26,14 @@ class TestKubernetesSourceStore(SourceStoreContract):
 
     @pytest.fixture
     async def store(self, api_server: ApiServer) -> AsyncIterator[KubernetesSourceStore]:
-        async with source_store(api_server, api_server.new_namespace()) as store:
+        async with source_store(api_server, granted_namespace(api_server), token=api_server.token) as store:
             yield store
 
     @pytest.fixture
     async def beside(
         self, store: KubernetesSourceStore, api_server: ApiServer
     ) -> AsyncIterator[KubernetesSourceStore]:
-        async with source_store(api_server, store.namespace) as beside:
+        async with source_store(api_server, store.namespace, token=api_server.token) as beside:
             yield beside
 
 

@@ -58,6 +58,7 @@ log = event_log(__name__)
 
 # A patch meets another writer's change rarely, and each new try looks at what the other one made.
 TRIES: Final = 20
+_LOOKS: Final = 7  # within 2.5 s a publication under way is done
 _PAGE: Final = 500  # rows between two turns for others
 _ABANDONED_MS: Final = 600_000
 
@@ -147,14 +148,14 @@ class KubernetesSourceStore:
         name = _name(source_id, worker_id)
         if name is None:
             return None
-        for attempt in range(TRIES):
+        for attempt in range(_LOOKS):
             found = await self._api.read(SOURCES, name)
             ranks = {} if found is None else ranks_of(found)
             if found is None or not ranks:
                 return None
             if (entry := await self._spill.decode(found, min(ranks))) is not None:
                 return entry
-            await asyncio.sleep(0.02 * 2.0 ** min(attempt, 5))  # it is being published again
+            await asyncio.sleep(0.02 * 2.0**attempt)  # it is being published again
         raise UnavailableError(
             f"the tensors of {name} are not those that its worker published last",
             remedy="they come right when the worker publishes again; restart it to hasten that",
