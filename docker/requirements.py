@@ -14,7 +14,9 @@ def wanted(extras: list[str]) -> list[str]:
     unknown = set(extras) - set(project["optional-dependencies"])
     if unknown:
         sys.exit(f"no such extra: {', '.join(sorted(unknown))}")
-    return project["dependencies"] + [one for name in extras for one in project["optional-dependencies"][name]]
+    return project["dependencies"] + [
+        one for name in extras for one in project["optional-dependencies"][name]
+    ]
 
 
 def installed(names: list[str]) -> list[str]:

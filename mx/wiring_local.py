@@ -24,7 +24,7 @@ from mx.logs import event_log
 from mx.ports import Clock, EntryCache, ModelStore
 from mx.services.sources import SourcesService
 from mx.services.transfers import TransfersService
-from mx.wiring import Services, SystemClock, eviction_policy, model_services
+from mx.wiring import Services, SystemClock, eviction_policy, model_services, owner_name
 
 if TYPE_CHECKING:
     from mx.config import Settings
@@ -58,7 +58,14 @@ async def open_local(settings: Settings, *, clock: Clock | None = None) -> Async
     store, records = await _open_records(settings, cache.root)
     providers = open_providers(_with_own_rights(settings))
     models, eviction = model_services(
-        settings, store, cache, providers, clock, policy=_own_limits(settings), evicts=False
+        settings,
+        store,
+        cache,
+        providers,
+        clock,
+        owner=owner_name(settings),
+        policy=_own_limits(settings),
+        evicts=False,
     )
     sources = MemorySourceStore()
     try:

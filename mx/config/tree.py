@@ -96,6 +96,7 @@ class KubernetesSettings:
         env=("MX_METADATA_NAMESPACE",),
         fallback_env=("POD_NAMESPACE",),
     )
+    kubeconfig: str = option(Text(), env=("KUBECONFIG",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from types import MappingProxyType
@@ -286,3 +286,35 @@ def summarise(entry: SourceEntry) -> SourceSummary:
         worker_grpc_endpoint=worker.worker_grpc_endpoint,
         peer=entry.peer,
     )
+
+
+def matches(row: SourceSummary, query: SourceFilter, *, fresh_after_ms: int | None) -> bool:
+    """Whether a row satisfies a filter; with ``fresh_after_ms`` an older READY row does not."""
+    if query.source_id is not None and row.source_id != query.source_id:
+        return False
+    if query.status is not None and row.status != query.status:
+        return False
+    if query.model_name is not None and row.model_name != query.model_name:
+        return False
+    if query.worker_rank is not None and row.worker_rank != query.worker_rank:
+        return False
+    if query.min_training_step is not None and (
+        row.training_step is None or row.training_step < query.min_training_step
+    ):
+        return False
+    if query.min_updated_at_ms is not None and row.updated_at_ms < query.min_updated_at_ms:
+        return False
+    # Only READY promises that somebody is there to answer, so only READY can be out of date.
+    return (
+        fresh_after_ms is None
+        or row.status != SourceStatus.READY
+        or row.updated_at_ms >= max(fresh_after_ms, 1)
+    )
+
+
+def newest_first(rows: Iterable[SourceSummary], *, limit: int) -> tuple[SourceSummary, ...]:
+    """In the order of a listing; equal times come in key order, so that every store lists them alike."""
+    ordered = sorted(
+        rows, key=lambda row: (-row.updated_at_ms, row.source_id, row.worker_id, row.worker_rank)
+    )
+    return tuple(ordered[:limit] if limit > 0 else ordered)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
+from typing import NoReturn
 
 from mx.core.source import (
     PeerRecord,
@@ -13,9 +14,12 @@ from mx.core.source import (
     SourceStatus,
     SourceSummary,
     WorkerKey,
+    matches,
+    newest_first,
     summarise,
 )
 from mx.errors import UnavailableError
+from mx.store.watchers import Watchers
 
 _Rank = tuple[str, int]  # worker id, rank
 
@@ -25,6 +29,7 @@ class MemorySourceStore:
 
     def __init__(self) -> None:
         self._sources: dict[str, dict[_Rank, SourceEntry]] = {}
+        self._watchers: Watchers[WorkerKey] = Watchers("the memory store is closed")
         self._closed = False
 
     async def publish(self, entry: SourceEntry) -> None:
@@ -35,6 +40,7 @@ class MemorySourceStore:
         if entry.peer is None and before is not None:
             entry = replace(entry, peer=before.peer)
         ranks[rank] = entry
+        self._watchers.tell(entry.key)
 
     async def announce(self, key: WorkerKey, peer: PeerRecord) -> bool:
         entry = self._find(key)
@@ -51,7 +57,9 @@ class MemorySourceStore:
             return False
         if entry.worker.updated_at_ms <= now_ms:
             worker = replace(entry.worker, status=status, updated_at_ms=now_ms)
-            self._put(replace(entry, worker=worker, source_load=source_load))
+            self._put(
+                replace(entry, worker=worker, source_load=source_load), told=entry.worker.status != status
+            )
         return True
 
     async def list_sources(
@@ -62,11 +70,8 @@ class MemorySourceStore:
             entries = [entry for ranks in self._sources.values() for entry in ranks.values()]
         else:
             entries = list(self._sources.get(query.source_id, {}).values())
-        rows = [row for row in map(summarise, entries) if _matches(row, query, fresh_after_ms)]
-        # Two stable sorts: equal times come in key order, so that every store lists them alike.
-        rows.sort(key=lambda row: (row.source_id, row.worker_id, row.worker_rank))
-        rows.sort(key=lambda row: row.updated_at_ms, reverse=True)
-        return tuple(rows[: query.limit] if query.limit > 0 else rows)
+        rows = (row for row in map(summarise, entries) if matches(row, query, fresh_after_ms=fresh_after_ms))
+        return newest_first(rows, limit=query.limit)
 
     async def get(self, source_id: str, worker_id: str) -> SourceEntry | None:
         self._require_open()
@@ -101,42 +106,29 @@ class MemorySourceStore:
         del ranks[(key.worker_id, key.worker_rank)]
         if not ranks:
             del self._sources[key.source_id]
+        self._watchers.tell(key)
         return True
+
+    async def watch(self, tell: Callable[[WorkerKey | None], None]) -> NoReturn:
+        self._require_open()
+        await self._watchers.watch(tell)
 
     async def check(self) -> None:
         self._require_open()
 
     async def close(self) -> None:
         self._closed = True
+        self._watchers.close()
 
     def _find(self, key: WorkerKey) -> SourceEntry | None:
         self._require_open()
         return self._sources.get(key.source_id, {}).get((key.worker_id, key.worker_rank))
 
-    def _put(self, entry: SourceEntry) -> None:
+    def _put(self, entry: SourceEntry, *, told: bool = True) -> None:
         self._sources[entry.source_id][(entry.worker_id, entry.worker.worker_rank)] = entry
+        if told:
+            self._watchers.tell(entry.key)
 
     def _require_open(self) -> None:
         if self._closed:
             raise UnavailableError("the memory store is closed")
-
-
-def _matches(row: SourceSummary, query: SourceFilter, fresh_after_ms: int | None) -> bool:
-    if query.status is not None and row.status != query.status:
-        return False
-    if query.model_name is not None and row.model_name != query.model_name:
-        return False
-    if query.worker_rank is not None and row.worker_rank != query.worker_rank:
-        return False
-    if query.min_training_step is not None and (
-        row.training_step is None or row.training_step < query.min_training_step
-    ):
-        return False
-    if query.min_updated_at_ms is not None and row.updated_at_ms < query.min_updated_at_ms:
-        return False
-    # Only READY promises that somebody is there to answer, so only READY can be out of date.
-    return (
-        fresh_after_ms is None
-        or row.status != SourceStatus.READY
-        or row.updated_at_ms >= max(fresh_after_ms, 1)
-    )

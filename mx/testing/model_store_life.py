@@ -34,7 +34,9 @@ _puttable = st.sampled_from([EntryStatus.DOWNLOADED, EntryStatus.ERROR, EntrySta
 _picks = st.integers(0, 1 << 30)  # the newest claims and records are the likeliest to matter
 
 
-def stateful_test(open_store: Callable[[], AbstractAsyncContextManager[ModelStore]]) -> type[TestCase]:
+def stateful_test(
+    open_store: Callable[[], AbstractAsyncContextManager[ModelStore]], *, examples: int = 40
+) -> type[TestCase]:
     """A test case that compares the store with the memory store; ``open_store`` gives an empty one."""
 
     class SameAsMemory(RuleBasedStateMachine):
@@ -182,5 +184,5 @@ def stateful_test(open_store: Callable[[], AbstractAsyncContextManager[ModelStor
 
             self._same(life)
 
-    SameAsMemory.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+    SameAsMemory.TestCase.settings = settings(max_examples=examples, stateful_step_count=40, deadline=None)
     return SameAsMemory.TestCase

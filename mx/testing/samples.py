@@ -117,12 +117,15 @@ workers = st.builds(
 )
 
 
+any_worker_id = texts.filter(bool)
+
+
 @st.composite
-def entries(draw: st.DrawFn) -> SourceEntry:
+def entries(draw: st.DrawFn, worker_ids: st.SearchStrategy[str] = any_worker_id) -> SourceEntry:
     identity = draw(identities)
     return SourceEntry(
         source_id=source_id(identity),
-        worker_id=draw(texts.filter(bool)),
+        worker_id=draw(worker_ids),
         identity=identity,
         worker=draw(workers),
         source_load=draw(loads),

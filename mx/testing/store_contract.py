@@ -3,6 +3,8 @@
     class TestMyStore(SourceStoreContract):
         @pytest.fixture
         async def store(self): ...            # an empty, open store; closed afterwards
+        @pytest.fixture
+        async def beside(self, store): ...    # another one on the same records, where there can be
 
 ``mx.testing.store_life`` goes further and compares a store with the memory store.
 """
@@ -27,9 +29,10 @@ from mx.core.source import (
     WorkerKey,
     summarise,
 )
-from mx.errors import UnavailableError
+from mx.errors import InvalidArgumentError, UnavailableError
 from mx.ports import SourceStore
 from mx.testing.samples import IDENTITY, PEER, entry
+from mx.testing.watching import closing_ends_the_watch, watching
 
 READY, STALE, INITIALIZING = SourceStatus.READY, SourceStatus.STALE, SourceStatus.INITIALIZING
 
@@ -50,11 +53,22 @@ async def listed(
 
 
 class SourceStoreContract:
-    """Inherit, and provide the fixture ``store``."""
+    """Inherit, and provide the fixture ``store``.
+
+    ``any_worker_id`` False is for a store whose worker ids are names of objects; ``many`` are more records
+    than it takes in one piece.
+    """
+
+    any_worker_id = True
+    many = 1_200
 
     @pytest.fixture
     async def store(self) -> Any:
         raise NotImplementedError("a contract suite needs a store to run against")
+
+    @pytest.fixture
+    async def beside(self, store: SourceStore) -> SourceStore:
+        return store
 
     # publish and get
 
@@ -226,6 +240,12 @@ class SourceStoreContract:
 
     async def test_text_is_a_value_not_a_statement(self, store: SourceStore) -> None:
         nasty = "x' OR 1=1; DROP TABLE mx_worker; --"
+        if not self.any_worker_id:
+            for worker_id in (nasty, "w\x00nul"):
+                with pytest.raises(InvalidArgumentError, match="worker_id"):
+                    await store.publish(entry(worker_id))
+                assert await store.get(entry().source_id, worker_id) is None
+            return
         await store.publish(entry(nasty))
         await store.publish(entry("w\x00nul"))
         assert await store.get(entry().source_id, nasty) is not None
@@ -292,13 +312,13 @@ class SourceStoreContract:
         assert [row.updated_at_ms for row in await scanned(store)] == list(range(2_000, 2_200))
 
     async def test_a_scan_survives_changes_under_it(self, store: SourceStore) -> None:
-        for number in range(1_200):
+        for number in range(self.many):
             await store.publish(entry(f"w{number:04}"))
         seen = []
         async for row in store.scan():
             seen.append(row.worker_id)
             await store.remove(row.key, observed_ms=row.updated_at_ms)
-        assert sorted(seen) == [f"w{number:04}" for number in range(1_200)]
+        assert sorted(seen) == [f"w{number:04}" for number in range(self.many)]
         assert await scanned(store) == []
 
     async def test_a_cancelled_caller_does_no_harm(self, store: SourceStore) -> None:
@@ -312,6 +332,27 @@ class SourceStoreContract:
         assert {f"w{number}" for number in range(1, 20, 2)} | {"last"} <= workers
         for row in await scanned(store):
             assert await store.get(row.source_id, row.worker_id) is not None
+
+    # watching
+
+    async def test_every_change_by_anyone_is_told(self, store: SourceStore, beside: SourceStore) -> None:
+        first, second = entry(), entry("w1", rank=3)
+        async with watching(store.watch) as told, watching(beside.watch) as told_beside:
+            for one in (first, second):
+                await told.after(beside.publish(one), one.key)
+            await told.after(beside.announce(first.key, PEER), first.key)
+            await told.after(
+                beside.update_status(first.key, status=INITIALIZING, source_load=None, now_ms=1_500),
+                first.key,
+            )
+            await told.after(beside.mark_stale(first.key, observed_ms=1_500, now_ms=2_000), first.key)
+            await told.after(beside.remove(second.key), second.key)
+            # One's own changes are told as well.
+            await told_beside.after(beside.remove(first.key), first.key)
+        assert await scanned(beside) == []
+
+    async def test_a_watch_ends_with_its_store(self, store: SourceStore) -> None:
+        await closing_ends_the_watch(store)
 
     # life of the store
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from mx.core.source import PeerRecord, SourceEntry, SourceFilter, SourceIdentity, WorkerKey
 from mx.ports import SourceStore
 from mx.store.memory import MemorySourceStore
-from mx.testing.samples import entries, entry, loads, peers
+from mx.testing.samples import any_worker_id, entries, entry, loads, peers
 from mx.testing.store_contract import scanned
 
 _IDENTITIES = tuple(
@@ -35,7 +35,12 @@ _times = st.integers(-1, 6)
 _statuses = st.integers(0, 4)
 
 
-def stateful_test(open_store: Callable[[], AbstractAsyncContextManager[SourceStore]]) -> type[TestCase]:
+def stateful_test(
+    open_store: Callable[[], AbstractAsyncContextManager[SourceStore]],
+    *,
+    worker_ids: st.SearchStrategy[str] = any_worker_id,
+    examples: int = 40,
+) -> type[TestCase]:
     """A test case that compares the store with the memory store; ``open_store`` gives an empty one."""
 
     class SameAsMemory(RuleBasedStateMachine):
@@ -87,7 +92,7 @@ def stateful_test(open_store: Callable[[], AbstractAsyncContextManager[SourceSto
             )
             self._same(lambda store: store.publish(one))
 
-        @rule(anything=entries())
+        @rule(anything=entries(worker_ids))
         def publish_read_and_remove(self, anything: SourceEntry) -> None:
             async def life(store: SourceStore) -> tuple[object, ...]:
                 await store.publish(anything)
@@ -134,5 +139,5 @@ def stateful_test(open_store: Callable[[], AbstractAsyncContextManager[SourceSto
         def list_sources(self, query: SourceFilter, fresh_after_ms: int | None) -> None:
             self._same(lambda store: store.list_sources(query, fresh_after_ms=fresh_after_ms))
 
-    SameAsMemory.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+    SameAsMemory.TestCase.settings = settings(max_examples=examples, stateful_step_count=30, deadline=None)
     return SameAsMemory.TestCase

@@ -54,7 +54,7 @@ async def test_sources_outlive_a_restart_on_sqlite(tmp_path: Path) -> None:
             await services.sources.publish(IDENTITY, FULL_WORKER, worker_id="w0")
 
 
-@pytest.mark.parametrize("backend", ["redis", "kubernetes"])
+@pytest.mark.parametrize("backend", ["redis"])
 async def test_a_backend_of_a_later_version_is_refused_with_its_origin(tmp_path: Path, backend: str) -> None:
     settings = load_settings(environ={"MX_METADATA_BACKEND": backend}, cwd=tmp_path, scope="server")
     with pytest.raises(SettingsError) as caught:
@@ -64,7 +64,7 @@ async def test_a_backend_of_a_later_version_is_refused_with_its_origin(tmp_path:
     assert len(caught.value.problems) == 1
 
 
-@pytest.mark.parametrize("backend", ["redis", "kubernetes"])
+@pytest.mark.parametrize("backend", ["redis"])
 async def test_a_registry_of_a_later_version_is_refused_with_its_origin(tmp_path: Path, backend: str) -> None:
     environ = {"MODEL_EXPRESS_DATABASE__BACKEND": backend}
     settings = load_settings(environ=environ, cwd=tmp_path, scope="server")

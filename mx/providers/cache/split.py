@@ -64,6 +64,9 @@ class SplitCache:
             entries={key: size for one in found for key, size in one.entries.items()},
         )
 
+    def identity(self) -> str:
+        return self._main.identity()
+
     def clean_abandoned(self, *, older_than_s: float) -> int:
         return sum(cache.clean_abandoned(older_than_s=older_than_s) for cache in self._all)
 
