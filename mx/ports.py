@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from mx.core.cached import CachedEntry, CacheUsage, MissingFile, VerifyReport
 from mx.core.eviction import EvictionRun
@@ -100,6 +100,16 @@ class SourceStore(Protocol):
 
     async def remove(self, key: WorkerKey, *, observed_ms: int | None = None) -> bool:
         """Delete one record, and the source with its last one; only if unchanged since ``observed_ms``."""
+        ...
+
+    async def watch(self, tell: Callable[[WorkerKey | None], None]) -> NoReturn:
+        """Call ``tell`` with the key of each record that changes, whoever changes it, until cancelled.
+
+        None means that anything may have changed: it comes first, once the watch stands, and whenever
+        a change may have been missed or can't be named. Heartbeats that repeat the status need not be
+        told. A change is told within a second where the store allows it. Outlives outages; raises
+        UnavailableError when the store is closed.
+        """
         ...
 
     async def check(self) -> None:
@@ -309,8 +319,31 @@ class ModelStore(Protocol):
         """The newest first."""
         ...
 
+    async def watch(self, tell: Callable[[EntryKey | None], None]) -> NoReturn:
+        """As ``SourceStore.watch``, for records of models. Mere use (``touch``) need not be told."""
+        ...
+
     async def check(self) -> None:
         """Cheap round trip for readiness; raises UnavailableError."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Duties(Protocol):
+    """What one of several servers does at a time, by a lease: reaping, reconciling, evicting in one cache.
+
+    Spares work and keeps order, and is no lock: a holder that froze may still be at it when the next
+    one begins, so what is done under a duty must be safe when two do it. Every method raises
+    UnavailableError when the store can't be reached.
+    """
+
+    async def take(self, duty: str, *, owner: str, lease_s: float, now_ms: int) -> bool:
+        """Ours now, or still ours and extended; False while another owner's lease runs."""
+        ...
+
+    async def give_up(self, duty: str, *, owner: str) -> None:
+        """The next one may take it at once. Nothing happens unless it is ours."""
         ...
 
     async def close(self) -> None: ...
@@ -455,6 +488,10 @@ class EntryCache(Protocol):
 
     def usage(self) -> CacheUsage:
         """Sizes of all entries and of the disk."""
+        ...
+
+    def identity(self) -> str:
+        """Names this directory whatever path or host it is reached by; servers that share it agree."""
         ...
 
     def clean_abandoned(self, *, older_than_s: float) -> int:

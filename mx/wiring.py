@@ -10,20 +10,21 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from mx.core.eviction import EvictionPolicy
 from mx.errors import MxError, SettingsError
 from mx.logs import event_log
-from mx.ports import Clock, EntryCache, ModelStore, Providers, SourceStore
+from mx.ports import Clock, Duties, EntryCache, ModelStore, Providers, SourceStore
 from mx.services.downloads import DownloadRules
 from mx.services.eviction import EvictionService
 from mx.services.jobs import JobRules
 from mx.services.models import ModelsRules, ModelsService
+from mx.services.shared_work import SharedWork
 from mx.services.sources import SourcesService
 from mx.services.touches import TouchBatch
 from mx.services.transfers import TransfersService
@@ -77,18 +78,21 @@ async def open_services(settings: Settings, *, clock: Clock | None = None) -> As
     can't be used is logged, and asking for models says so. The body's own exception leaves as it is,
     not wrapped in a group.
     """
-    clock = clock or SystemClock()
-    store, models_store = await _open_stores(settings)
+    # One process for its whole life: the name of a claim's owner, in records and in messages.
+    owner = f"{settings.pod.name or socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+    of_sources, of_models = await _open_backends(settings)
+    clock = clock or of_sources.clock or of_models.clock or SystemClock()
     failure: Exception | None = None
     try:
         sources = SourcesService(
-            store,
+            of_sources.sources,
             clock,
             heartbeat_timeout_s=settings.sources.heartbeat_timeout_s,
             gc_timeout_s=settings.sources.gc_timeout_s,
+            shared=SharedWork(of_sources.duties, clock, owner=owner),
         )
         async with (
-            _open_models(settings, models_store, clock) as (models, eviction, cache),
+            _open_models(settings, of_models, clock, owner=owner) as (models, eviction, cache),
             asyncio.TaskGroup() as tasks,
         ):
             loops = [
@@ -97,13 +101,18 @@ async def open_services(settings: Settings, *, clock: Clock | None = None) -> As
                 ),
                 tasks.create_task(_keep_cache(settings, models, eviction), name="cache upkeep"),
             ]
+            loops += [
+                tasks.create_task(backend.upkeep(), name="store upkeep")
+                for backend in dict.fromkeys((of_sources, of_models))
+                if backend.upkeep is not None
+            ]
             try:
                 yield Services(
                     sources=sources,
                     transfers=TransfersService(clock),
-                    store=store,
+                    store=of_sources.sources,
                     store_backend=settings.metadata.backend,
-                    models_store=models_store,
+                    models_store=of_models.models,
                     models=models,
                     eviction=eviction,
                     cache=cache,
@@ -115,16 +124,20 @@ async def open_services(settings: Settings, *, clock: Clock | None = None) -> As
                 for task in loops:
                     task.cancel()
     finally:
-        try:
-            await models_store.close()
-        finally:
-            await store.close()
+        await _close(of_models, of_sources)
     if failure is not None:
         raise failure
 
 
 def model_services(
-    settings: Settings, store: ModelStore, cache: EntryCache, providers: Providers, clock: Clock
+    settings: Settings,
+    store: ModelStore,
+    cache: EntryCache,
+    providers: Providers,
+    clock: Clock,
+    *,
+    owner: str,
+    duties: Duties | None = None,
 ) -> tuple[ModelsService, EvictionService]:
     """The services of models as settings want them; enter the first one before use."""
     wanted = settings.cache.eviction.policy
@@ -137,8 +150,7 @@ def model_services(
         low_water=wanted.low_water,
         grace_s=wanted.grace_time_s,
     )
-    # One process for its whole life: the name of a claim's owner, in records and in messages.
-    owner = f"{settings.pod.name or socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+    shared = SharedWork(duties, clock, owner=owner)
     touches = TouchBatch(store, clock)
     eviction = EvictionService(
         store,
@@ -148,6 +160,7 @@ def model_services(
         owner=owner,
         touches=touches,
         enabled=settings.cache.eviction.enabled,
+        shared=shared,
     )
     rules = ModelsRules(
         job=JobRules(download=DownloadRules(parallel_files=settings.cache.parallel_files)),
@@ -162,19 +175,22 @@ def model_services(
         touches=touches,
         owner=owner,
         rules=rules,
+        shared=shared,
     )
     return models, eviction
 
 
 @asynccontextmanager
 async def _open_models(
-    settings: Settings, store: ModelStore, clock: Clock
+    settings: Settings, backend: Backend, clock: Clock, *, owner: str
 ) -> AsyncIterator[tuple[ModelsService, EvictionService, EntryCache]]:
     from mx.providers.registry import open_providers
 
     cache = await asyncio.to_thread(_open_cache, Path(settings.cache.directory), clock)
     providers = open_providers(settings)
-    models, eviction = model_services(settings, store, cache, providers, clock)
+    models, eviction = model_services(
+        settings, backend.models, cache, providers, clock, owner=owner, duties=backend.duties
+    )
     try:
         async with models:
             yield models, eviction, cache
@@ -196,41 +212,70 @@ def _open_cache(root: Path, clock: Clock) -> EntryCache:
 
 async def _keep_cache(settings: Settings, models: ModelsService, eviction: EvictionService) -> None:
     """Reconcile before the first eviction: records that were lost must be there to judge by."""
-    try:
-        (await models.reconcile()).write_to(log)
-    except MxError as error:
-        log.error("reconcile failed", error=str(error), code=error.code.value)
-    interval_s = settings.cache.reconcile_interval_s
+    looked = asyncio.Event()
+
+    async def evict() -> None:
+        await looked.wait()
+        await eviction.run_interval(settings.cache.eviction.check_interval_s)
+
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(models.run_reconcile(interval_s, wait_first=True), name="reconcile")
+        reconciling = models.run_reconcile(settings.cache.reconcile_interval_s, looked=looked.set)
+        tasks.create_task(reconciling, name="reconcile")
         if settings.cache.eviction.enabled:
-            tasks.create_task(
-                eviction.run_interval(settings.cache.eviction.check_interval_s), name="eviction"
-            )
+            tasks.create_task(evict(), name="eviction")
 
 
-async def _open_stores(settings: Settings) -> tuple[SourceStore, ModelStore]:
-    """Sources and models; in one SQLite file they share its connections and its transactions."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Backend:
+    """What one kind of store offers, opened. ``clock``: the store's own, where it has one.
+
+    ``upkeep`` runs until cancelled, beside the services.
+    """
+
+    sources: SourceStore
+    models: ModelStore
+    duties: Duties
+    clock: Clock | None = None
+    upkeep: Callable[[], Coroutine[None, None, NoReturn]] | None = None
+
+
+async def _open_backends(settings: Settings) -> tuple[Backend, Backend]:
+    """For sources and for models; the same one where both lie in one store."""
     sources = settings.metadata.backend
     models = sources if settings.database.backend == "auto" else settings.database.backend
     _require_available(settings, "metadata.backend", sources, "MX_METADATA_BACKEND")
     _require_available(settings, "database.backend", models, "MODEL_EXPRESS_DATABASE__BACKEND")
-    match sources, models:
-        case "memory", "memory":
+    of_sources = await _open_backend(settings, sources)
+    if models == sources:
+        return of_sources, of_sources
+    try:
+        return of_sources, await _open_backend(settings, models)
+    except BaseException:
+        await _close(of_sources)
+        raise
+
+
+async def _open_backend(settings: Settings, name: str) -> Backend:
+    match name:
+        case "memory":
             from mx.store.memory import MemorySourceStore
+            from mx.store.memory_duties import MemoryDuties
             from mx.store.memory_models import MemoryModelStore
 
-            return MemorySourceStore(), MemoryModelStore()
-        case "memory", _:
-            from mx.store.memory import MemorySourceStore
-            from mx.store.sqlite import SqliteModelStore
-
-            return MemorySourceStore(), await SqliteModelStore.open(Path(settings.database.path))
+            return Backend(MemorySourceStore(), MemoryModelStore(), MemoryDuties())
         case _:
-            from mx.store.sqlite import Database, SqliteModelStore, SqliteSourceStore
+            from mx.store.sqlite import Database, SqliteDuties, SqliteModelStore, SqliteSourceStore
 
             database = await Database.open(Path(settings.database.path))
-            return SqliteSourceStore(database), SqliteModelStore(database)
+            return Backend(SqliteSourceStore(database), SqliteModelStore(database), SqliteDuties(database))
+
+
+async def _close(*backends: Backend) -> None:
+    """All of it, whatever fails."""
+    async with AsyncExitStack() as stack:
+        for backend in backends:
+            for part in (backend.sources, backend.models, backend.duties):
+                stack.push_async_callback(part.close)
 
 
 def _require_available(settings: Settings, key: str, backend: str, variable: str) -> None:

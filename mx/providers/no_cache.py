@@ -50,5 +50,8 @@ class NoCache:
     def clean_abandoned(self, *, older_than_s: float) -> int:
         self._refuse()
 
+    def identity(self) -> str:
+        self._refuse()
+
     def _refuse(self) -> NoReturn:
         raise UnavailableError(self._message, remedy=self._remedy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -27,11 +28,14 @@ from mx.errors import ExhaustedError, MxError
 from mx.logs import event_log
 from mx.ports import Clock, EntryCache, ModelStore
 from mx.services.removal import remove_entry
+from mx.services.shared_work import SharedWork
 from mx.services.threads import in_thread
 from mx.services.touches import TouchBatch
 
 log = event_log(__name__)
 
+# Another server may be deleting terabytes over a network.
+_WAIT_S = 300.0
 # An entry that was read or pinned between plan and removal makes room fall short: plan again.
 _ROOM_ATTEMPTS = 3
 
@@ -45,7 +49,7 @@ class _View:
 
 
 class EvictionService:
-    """Keeps the cache below its limits. One run at a time in a process; records fence the others.
+    """Keeps the cache below its limits. One run at a time per cache; records fence those who disagree.
 
     Every method raises UnavailableError when the store can't be reached.
     """
@@ -60,6 +64,7 @@ class EvictionService:
         owner: str,
         touches: TouchBatch,
         enabled: bool = True,
+        shared: SharedWork | None = None,
     ) -> None:
         self._store = store
         self._cache = cache
@@ -69,6 +74,7 @@ class EvictionService:
         self._touches = touches
         self._enabled = enabled
         self._one_run = asyncio.Lock()
+        self._shared = shared or SharedWork(None, clock, owner=owner)
 
     @property
     def policy(self) -> EvictionPolicy:
@@ -80,13 +86,13 @@ class EvictionService:
 
     async def evict(self, goal: EvictionGoal = KeepLimits(), *, trigger: str = "command") -> EvictionRun:
         """Plan and carry it out. What changed in between stays, and the run says why."""
-        async with self._one_run:
+        async with self._one_run, self._alone():
             view = await self._look()
             return await self._execute(self._plan(view, goal), trigger=trigger, observed=view.records)
 
     async def execute(self, plan: EvictionPlan, *, trigger: str = "command") -> EvictionRun:
         """Carry out a plan that somebody looked at. Each entry is judged again as it is now."""
-        async with self._one_run:
+        async with self._one_run, self._alone():
             await self._touches.flush()
             return await self._execute(plan, trigger=trigger, observed=None)
 
@@ -100,28 +106,45 @@ class EvictionService:
         """
         async with self._one_run:
             for attempt in range(_ROOM_ATTEMPTS):
-                view = await self._look()
-                reserved_bytes = self._reserved_bytes(key, view, running or {})
-                found = self._plan(view, MakeRoom(need_bytes + reserved_bytes))
+                view, reserved_bytes, found = await self._plan_room(key, need_bytes, running or {})
                 if not found.target_bytes:
                     return
                 last = attempt == _ROOM_ATTEMPTS - 1
                 if not found.met or not self._enabled or last:
                     raise self._no_room(key, need_bytes, reserved_bytes, found, view.usage)
-                await self._execute(found, trigger="room", observed=view.records)
+                async with self._alone():
+                    # Another server may have made room while we waited for our turn.
+                    view, _, found = await self._plan_room(key, need_bytes, running or {})
+                    if found.met:
+                        await self._execute(found, trigger="room", observed=view.records)
 
     async def runs(self, *, limit: int = 20) -> tuple[EvictionRun, ...]:
         """The newest first."""
         return await self._store.eviction_runs(limit=limit)
 
     async def run_interval(self, interval_s: float) -> NoReturn:
-        """Look now and then every ``interval_s``, until cancelled. Outlives outages of the store."""
-        while True:
-            try:
-                await self.evict(trigger="interval")
-            except MxError as error:
-                log.error("eviction pass failed", error=str(error), code=error.code.value, retry_s=interval_s)
-            await asyncio.sleep(interval_s)
+        """Look now and then every ``interval_s``, until cancelled. Outlives outages of the store.
+
+        Of the servers that share the cache one does it.
+        """
+        turns = self._shared.turns("look for eviction", every_s=interval_s, place=self._cache_name)
+        async with aclosing(turns):
+            async for ours in turns:
+                if not ours:
+                    continue
+                try:
+                    await self.evict(trigger="interval")
+                except MxError as error:
+                    log.error(
+                        "eviction pass failed", error=str(error), code=error.code.value, retry_s=interval_s
+                    )
+        raise AssertionError("turns never end")
+
+    def _alone(self) -> AbstractAsyncContextManager[None]:
+        return self._shared.one_at_a_time("evict", wait_s=_WAIT_S, place=self._cache_name)
+
+    async def _cache_name(self) -> str:
+        return await in_thread(self._cache.identity)
 
     async def _look(self) -> _View:
         await self._touches.flush()
@@ -129,6 +152,13 @@ class EvictionService:
         usage = await in_thread(self._cache.usage)
         records = await self._store.list_models()
         return _View({record.key: record for record in records}, usage)
+
+    async def _plan_room(
+        self, key: EntryKey, need_bytes: int, running: Mapping[EntryKey, int]
+    ) -> tuple[_View, int, EvictionPlan]:
+        view = await self._look()
+        reserved_bytes = self._reserved_bytes(key, view, running)
+        return view, reserved_bytes, self._plan(view, MakeRoom(need_bytes + reserved_bytes))
 
     def _plan(self, view: _View, goal: EvictionGoal) -> EvictionPlan:
         return plan(

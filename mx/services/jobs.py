@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 
@@ -21,7 +22,7 @@ log = event_log(__name__)
 
 @dataclass(frozen=True, slots=True)
 class JobRules:
-    """``poll_s`` between two looks at a record that somebody else works on; back-off doubles."""
+    """``poll_s`` at most between two looks at a record that somebody else works on; back-off doubles."""
 
     download: DownloadRules = field(default_factory=DownloadRules)
     poll_s: float = 1.0
@@ -63,6 +64,7 @@ class Job:
         self.listeners = 0
         self.download: Download | None = None
         self.task: asyncio.Task[None] | None = None
+        self.record_changed = asyncio.Event()
         self._provider = provider
         self._tools = tools
         self._revision = revision
@@ -147,7 +149,10 @@ class Job:
         while current is not None and is_claimed(current, now_ms=tools.clock.now_ms()):
             self._seen_removal = current.status is EntryStatus.EVICTING
             self._tell(_followed(current, meter, now_s=tools.clock.monotonic_s()))
-            await asyncio.sleep(tools.rules.poll_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(tools.rules.poll_s):
+                    await self.record_changed.wait()
+            self.record_changed.clear()
             try:
                 current = await tools.store.get(self.key)
             except UnavailableError as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import NoReturn, Self
@@ -37,6 +37,7 @@ from mx.services.jobs import Job, JobRules, JobTools
 from mx.services.reads import ReadLeases
 from mx.services.reconcile import ReconcileReport, reconcile
 from mx.services.removal import DeleteReport, delete_model
+from mx.services.shared_work import SharedWork
 from mx.services.threads import in_thread
 from mx.services.touches import TouchBatch
 
@@ -73,6 +74,7 @@ class ModelsService:
         touches: TouchBatch,
         owner: str,
         rules: ModelsRules,
+        shared: SharedWork | None = None,
     ) -> None:
         self._store = store
         self._cache = cache
@@ -82,6 +84,7 @@ class ModelsService:
         self._touches = touches
         self._owner = owner
         self._rules = rules
+        self._shared = shared or SharedWork(None, clock, owner=owner)
         self._jobs: dict[EntryKey, Job] = {}
         self._resolving: dict[ModelRef, asyncio.Task[str | MxError]] = {}
         self._tasks = asyncio.TaskGroup()
@@ -90,15 +93,19 @@ class ModelsService:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        self._flusher = self._tasks.create_task(self._keep_flushing(), name="touches")
+        self._beside = (
+            self._tasks.create_task(self._keep_flushing(), name="touches"),
+            self._tasks.create_task(self._keep_watching(), name="changes of records"),
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._flusher.cancel()
-        for task in self._resolving.values():
+        for task in self._beside:
             task.cancel()
+        for asked in self._resolving.values():
+            asked.cancel()
         for job in tuple(self._jobs.values()):
             if job.task is not None:
                 job.task.cancel()
@@ -235,18 +242,30 @@ class ModelsService:
         cleaned = await in_thread(self._cache.clean_abandoned, older_than_s=self._rules.abandoned_s)
         return replace(report, bytes_cleaned=cleaned)
 
-    async def run_reconcile(self, interval_s: float, *, wait_first: bool = False) -> NoReturn:
-        """Now (unless ``wait_first``) and then every ``interval_s``; outlives outages of the store."""
-        while True:
-            if wait_first:
-                await asyncio.sleep(interval_s)
-            wait_first = True
-            try:
-                report = await self.reconcile()
-            except MxError as error:
-                log.error("reconcile failed", error=str(error), code=error.code.value, retry_s=interval_s)
-            else:
-                report.write_to(log)
+    async def run_reconcile(self, interval_s: float, *, looked: Callable[[], None] | None = None) -> NoReturn:
+        """Now and then every ``interval_s``; outlives outages of the store.
+
+        Of the servers that share the cache one does it. A store that lost everything has lost its turns
+        too, so the next look makes the pass. ``looked`` is called when the first turn is over.
+        """
+        turns = self._shared.turns("reconcile", every_s=interval_s, place=self._cache_name)
+        async with aclosing(turns):
+            async for ours in turns:
+                if ours:
+                    try:
+                        report = await self.reconcile()
+                    except MxError as error:
+                        log.error(
+                            "reconcile failed", error=str(error), code=error.code.value, retry_s=interval_s
+                        )
+                    else:
+                        report.write_to(log)
+                if looked is not None:
+                    looked()
+        raise AssertionError("turns never end")
+
+    async def _cache_name(self) -> str:
+        return await in_thread(self._cache.identity)
 
     # Parts
 
@@ -323,6 +342,18 @@ class ModelsService:
                 await in_thread(self._cache.point, key, ref.revision)
         except MxError as error:  # the model is there; its name for offline tools can wait
             log.warn("revision not noted", model=str(ref), error=str(error))  # noqa: G010  # an EventLog
+
+    async def _keep_watching(self) -> None:
+        try:
+            await self._store.watch(self._heard)
+        except UnavailableError as error:  # closed: whoever waits looks for himself
+            log.debug("watch ended", error=str(error))
+
+    def _heard(self, key: EntryKey | None) -> None:
+        """Followers of other servers' downloads look at once instead of at their next look."""
+        heard = self._jobs.values() if key is None else [self._jobs[key]] if key in self._jobs else []
+        for job in heard:
+            job.record_changed.set()
 
     async def _keep_flushing(self) -> NoReturn:
         while True:

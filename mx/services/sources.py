@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -23,6 +23,7 @@ from mx.core.source import (
 from mx.errors import InvalidArgumentError, MxError
 from mx.logs import event_log
 from mx.ports import Clock, SourceStore
+from mx.services.shared_work import SharedWork
 
 log = event_log(__name__)
 
@@ -50,12 +51,19 @@ class SourcesService:
     """
 
     def __init__(
-        self, store: SourceStore, clock: Clock, *, heartbeat_timeout_s: float, gc_timeout_s: float
+        self,
+        store: SourceStore,
+        clock: Clock,
+        *,
+        heartbeat_timeout_s: float,
+        gc_timeout_s: float,
+        shared: SharedWork | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._heartbeat_timeout_ms = round(heartbeat_timeout_s * 1000)
         self._gc_timeout_ms = round(gc_timeout_s * 1000)
+        self._shared = shared or SharedWork(None, clock, owner="")
 
     async def publish(
         self,
@@ -166,15 +174,24 @@ class SourcesService:
         return ReapReport(seen=seen, marked=tuple(marked), removed=tuple(removed))
 
     async def run_reaper(self, interval_s: float) -> NoReturn:
-        """Reap now and then every ``interval_s``, until cancelled. Outlives outages of the store."""
-        while True:
-            try:
-                report = await self.reap_once()
-            except MxError as error:
-                log.error("reaper pass failed", error=str(error), code=error.code.value, retry_s=interval_s)
-            else:
-                _log_reaped(report)
-            await asyncio.sleep(interval_s)
+        """Reap now and then every ``interval_s``, until cancelled. Outlives outages of the store.
+
+        Of several servers one does it.
+        """
+        turns = self._shared.turns("reap sources", every_s=interval_s)
+        async with aclosing(turns):
+            async for ours in turns:
+                if not ours:
+                    continue
+                try:
+                    report = await self.reap_once()
+                except MxError as error:
+                    log.error(
+                        "reaper pass failed", error=str(error), code=error.code.value, retry_s=interval_s
+                    )
+                else:
+                    _log_reaped(report)
+        raise AssertionError("turns never end")
 
     def _fresh_after_ms(self) -> int:
         return self._clock.now_ms() - self._heartbeat_timeout_ms

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
+from typing import NoReturn
 
 from mx.core.source import (
     PeerRecord,
@@ -16,6 +17,7 @@ from mx.core.source import (
     summarise,
 )
 from mx.errors import UnavailableError
+from mx.store.watchers import Watchers
 
 _Rank = tuple[str, int]  # worker id, rank
 
@@ -25,6 +27,7 @@ class MemorySourceStore:
 
     def __init__(self) -> None:
         self._sources: dict[str, dict[_Rank, SourceEntry]] = {}
+        self._watchers: Watchers[WorkerKey] = Watchers("the memory store is closed")
         self._closed = False
 
     async def publish(self, entry: SourceEntry) -> None:
@@ -35,6 +38,7 @@ class MemorySourceStore:
         if entry.peer is None and before is not None:
             entry = replace(entry, peer=before.peer)
         ranks[rank] = entry
+        self._watchers.tell(entry.key)
 
     async def announce(self, key: WorkerKey, peer: PeerRecord) -> bool:
         entry = self._find(key)
@@ -51,7 +55,9 @@ class MemorySourceStore:
             return False
         if entry.worker.updated_at_ms <= now_ms:
             worker = replace(entry.worker, status=status, updated_at_ms=now_ms)
-            self._put(replace(entry, worker=worker, source_load=source_load))
+            self._put(
+                replace(entry, worker=worker, source_load=source_load), told=entry.worker.status != status
+            )
         return True
 
     async def list_sources(
@@ -101,20 +107,28 @@ class MemorySourceStore:
         del ranks[(key.worker_id, key.worker_rank)]
         if not ranks:
             del self._sources[key.source_id]
+        self._watchers.tell(key)
         return True
+
+    async def watch(self, tell: Callable[[WorkerKey | None], None]) -> NoReturn:
+        self._require_open()
+        await self._watchers.watch(tell)
 
     async def check(self) -> None:
         self._require_open()
 
     async def close(self) -> None:
         self._closed = True
+        self._watchers.close()
 
     def _find(self, key: WorkerKey) -> SourceEntry | None:
         self._require_open()
         return self._sources.get(key.source_id, {}).get((key.worker_id, key.worker_rank))
 
-    def _put(self, entry: SourceEntry) -> None:
+    def _put(self, entry: SourceEntry, *, told: bool = True) -> None:
         self._sources[entry.source_id][(entry.worker_id, entry.worker.worker_rank)] = entry
+        if told:
+            self._watchers.tell(entry.key)
 
     def _require_open(self) -> None:
         if self._closed:

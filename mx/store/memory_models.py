@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 from mx.core import transitions
 from mx.core.eviction import EvictionRun
@@ -11,6 +12,7 @@ from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, Pin, Provid
 from mx.core.transitions import ClaimResult, Free
 from mx.errors import UnavailableError
 from mx.ports import EVICTION_RUNS_KEPT
+from mx.store.watchers import Watchers
 
 
 class MemoryModelStore:
@@ -20,6 +22,7 @@ class MemoryModelStore:
         self._records: dict[EntryKey, ModelRecord] = {}
         self._runs: dict[str, EvictionRun] = {}
         self._last_token = 0
+        self._watchers: Watchers[EntryKey] = Watchers("the memory store is closed")
         self._closed = False
 
     async def claim(
@@ -38,7 +41,7 @@ class MemoryModelStore:
             return standing
         claim = self._new_claim(owner, lease_s, now_ms)
         won = transitions.claimed(key, record, claim, requested_revision=requested_revision, now_ms=now_ms)
-        self._records[key] = won.record
+        self._write(won.record)
         return won
 
     async def refresh(
@@ -64,7 +67,7 @@ class MemoryModelStore:
             bytes_total=bytes_total,
             files=files,
         )
-        self._records[key] = renewed
+        self._write(renewed)
         return renewed.claim
 
     async def finish(
@@ -83,7 +86,7 @@ class MemoryModelStore:
         record = self._find(key)
         if record is None or not transitions.holds(record, claim):
             return False
-        self._records[key] = transitions.finished(
+        done = transitions.finished(
             record,
             status=status,
             message=message,
@@ -92,13 +95,14 @@ class MemoryModelStore:
             retry_at_ms=retry_at_ms,
             now_ms=now_ms,
         )
+        self._write(done)
         return True
 
     async def release(self, key: EntryKey, claim: Claim, *, now_ms: int) -> bool:
         record = self._find(key)
         if record is None or not transitions.holds(record, claim):
             return False
-        self._records[key] = transitions.released(record)
+        self._write(transitions.released(record))
         return True
 
     async def touch(self, keys: Sequence[EntryKey], *, now_ms: int) -> None:
@@ -124,7 +128,7 @@ class MemoryModelStore:
         written = transitions.reconciled(self._find(record.key), record, observed=observed)
         if written is None:
             return False
-        self._records[record.key] = written
+        self._write(written)
         return True
 
     async def mark_evicting(
@@ -140,7 +144,7 @@ class MemoryModelStore:
         if record is None or not transitions.may_evict(record, observed, now_ms=now_ms):
             return None
         claim = self._new_claim(owner, lease_s, now_ms)
-        self._records[key] = transitions.evicting(record, claim)
+        self._write(transitions.evicting(record, claim))
         return claim
 
     async def delete(
@@ -149,13 +153,14 @@ class MemoryModelStore:
         if not transitions.may_delete(self._find(key), token=token, observed=observed):
             return False
         del self._records[key]
+        self._watchers.tell(key)
         return True
 
     async def pin(self, key: EntryKey, pin: Pin | None) -> bool:
         record = self._find(key)
         if record is None or record.status is EntryStatus.EVICTING:
             return False
-        self._records[key] = replace(record, pin=pin)
+        self._write(replace(record, pin=pin))
         return True
 
     async def lease(self, key: EntryKey, lease: ReadLease, *, now_ms: int) -> bool:
@@ -163,13 +168,13 @@ class MemoryModelStore:
         leased = None if record is None else transitions.leased(record, lease, now_ms=now_ms)
         if leased is None:
             return False
-        self._records[key] = leased
+        self._write(leased)
         return True
 
     async def unlease(self, key: EntryKey, lease_id: str) -> None:
         if (record := self._find(key)) is not None:
             kept = tuple(lease for lease in record.leases if lease.lease_id != lease_id)
-            self._records[key] = replace(record, leases=kept)
+            self._write(replace(record, leases=kept))
 
     async def record_eviction(self, run: EvictionRun) -> None:
         self._require_open()
@@ -180,11 +185,20 @@ class MemoryModelStore:
         self._require_open()
         return tuple(self._newest_runs()[: max(limit, 0)])
 
+    async def watch(self, tell: Callable[[EntryKey | None], None]) -> NoReturn:
+        self._require_open()
+        await self._watchers.watch(tell)
+
     async def check(self) -> None:
         self._require_open()
 
     async def close(self) -> None:
         self._closed = True
+        self._watchers.close()
+
+    def _write(self, record: ModelRecord) -> None:
+        self._records[record.key] = record
+        self._watchers.tell(record.key)
 
     def _find(self, key: EntryKey) -> ModelRecord | None:
         self._require_open()

@@ -99,6 +99,9 @@ class FolderCache:
     def clean_abandoned(self, *, older_than_s: float) -> int:
         return 0
 
+    def identity(self) -> str:
+        return str(self.root)
+
     def folder(self, key: EntryKey) -> Path:
         return self.root / hashlib.sha256(repr(key).encode()).hexdigest()[:16]
 

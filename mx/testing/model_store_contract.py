@@ -3,6 +3,8 @@
     class TestMyStore(ModelStoreContract):
         @pytest.fixture
         async def store(self): ...            # an empty, open store; closed afterwards
+        @pytest.fixture
+        async def beside(self, store): ...    # another one on the same records, where there can be
 
 ``mx.testing.model_store_life`` goes further and compares a store with the memory store.
 """
@@ -22,6 +24,7 @@ from mx.core.transitions import BackingOff, ClaimResult, Held, Ready, Won
 from mx.errors import InvalidArgumentError, UnavailableError
 from mx.ports import EVICTION_RUNS_KEPT, ModelStore
 from mx.testing.samples import COMMIT, eviction_run, model_key, model_record
+from mx.testing.watching import closing_ends_the_watch, watching
 
 KEY = model_key()
 NOW = 1_700_000_000_000
@@ -96,6 +99,10 @@ class ModelStoreContract:
     @pytest.fixture
     async def store(self) -> Any:
         raise NotImplementedError("a contract suite needs a store to run against")
+
+    @pytest.fixture
+    async def beside(self, store: ModelStore) -> ModelStore:
+        return store
 
     # claims
 
@@ -571,6 +578,29 @@ class ModelStoreContract:
         kept = await store.eviction_runs(limit=10_000)
         assert len(kept) == EVICTION_RUNS_KEPT
         assert kept[-1].started_at_ms == 3
+
+    # watching
+
+    async def test_every_change_by_anyone_is_told(self, store: ModelStore, beside: ModelStore) -> None:
+        async with watching(store.watch) as told, watching(beside.watch) as told_beside:
+            await told.after(beside.put(model_record(status=ERROR)), KEY)
+            await told.after(win(beside), KEY)
+            held = (await record_of(store)).claim
+            assert held is not None
+            await told.after(refresh(beside, held, done=1, total=2), KEY)
+            await told.after(beside.release(KEY, held, now_ms=NOW), KEY)
+            await told.after(downloaded(beside), KEY)
+            await told.after(beside.pin(KEY, Pin()), KEY)
+            await told.after(beside.pin(KEY, None), KEY)
+            await told.after(beside.lease(KEY, ReadLease("l", "h", EXPIRED), now_ms=NOW), KEY)
+            await told.after(beside.unlease(KEY, "l"), KEY)
+            observed = await record_of(store)
+            await told.after(beside.mark_evicting(KEY, observed=observed, now_ms=NOW), KEY)
+            # One's own changes are told as well.
+            await told_beside.after(beside.delete(KEY), KEY)
+
+    async def test_a_watch_ends_with_its_store(self, store: ModelStore) -> None:
+        await closing_ends_the_watch(store)
 
     # life
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import NoReturn
 
 from mx.core.source import PeerRecord, SourceEntry, SourceFilter, SourceSummary, WorkerKey
 from mx.errors import UnavailableError
@@ -61,6 +62,9 @@ class OutageStore:
     async def remove(self, key: WorkerKey, *, observed_ms: int | None = None) -> bool:
         self._require_up()
         return await self._store.remove(key, observed_ms=observed_ms)
+
+    async def watch(self, tell: Callable[[WorkerKey | None], None]) -> NoReturn:
+        await self._store.watch(tell)
 
     async def check(self) -> None:
         self._require_up()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from mx.core.eviction import EvictionRun
 from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, Pin, ProviderName, ReadLease
@@ -134,6 +135,9 @@ class OutageModelStore:
 
     async def eviction_runs(self, *, limit: int) -> tuple[EvictionRun, ...]:
         return await self._up().eviction_runs(limit=limit)
+
+    async def watch(self, tell: Callable[[EntryKey | None], None]) -> NoReturn:
+        await self._store.watch(tell)
 
     async def check(self) -> None:
         await self._up().check()

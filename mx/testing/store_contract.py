@@ -3,6 +3,8 @@
     class TestMyStore(SourceStoreContract):
         @pytest.fixture
         async def store(self): ...            # an empty, open store; closed afterwards
+        @pytest.fixture
+        async def beside(self, store): ...    # another one on the same records, where there can be
 
 ``mx.testing.store_life`` goes further and compares a store with the memory store.
 """
@@ -30,6 +32,7 @@ from mx.core.source import (
 from mx.errors import UnavailableError
 from mx.ports import SourceStore
 from mx.testing.samples import IDENTITY, PEER, entry
+from mx.testing.watching import closing_ends_the_watch, watching
 
 READY, STALE, INITIALIZING = SourceStatus.READY, SourceStatus.STALE, SourceStatus.INITIALIZING
 
@@ -55,6 +58,10 @@ class SourceStoreContract:
     @pytest.fixture
     async def store(self) -> Any:
         raise NotImplementedError("a contract suite needs a store to run against")
+
+    @pytest.fixture
+    async def beside(self, store: SourceStore) -> SourceStore:
+        return store
 
     # publish and get
 
@@ -312,6 +319,27 @@ class SourceStoreContract:
         assert {f"w{number}" for number in range(1, 20, 2)} | {"last"} <= workers
         for row in await scanned(store):
             assert await store.get(row.source_id, row.worker_id) is not None
+
+    # watching
+
+    async def test_every_change_by_anyone_is_told(self, store: SourceStore, beside: SourceStore) -> None:
+        first, second = entry(), entry("w1", rank=3)
+        async with watching(store.watch) as told, watching(beside.watch) as told_beside:
+            for one in (first, second):
+                await told.after(beside.publish(one), one.key)
+            await told.after(beside.announce(first.key, PEER), first.key)
+            await told.after(
+                beside.update_status(first.key, status=INITIALIZING, source_load=None, now_ms=1_500),
+                first.key,
+            )
+            await told.after(beside.mark_stale(first.key, observed_ms=1_500, now_ms=2_000), first.key)
+            await told.after(beside.remove(second.key), second.key)
+            # One's own changes are told as well.
+            await told_beside.after(beside.remove(first.key), first.key)
+        assert await scanned(beside) == []
+
+    async def test_a_watch_ends_with_its_store(self, store: SourceStore) -> None:
+        await closing_ends_the_watch(store)
 
     # life of the store
 

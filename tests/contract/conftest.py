@@ -8,4 +8,6 @@ pytest.register_assert_rewrite(
     "mx.testing.model_store_contract",
     "mx.testing.model_store_life",
     "mx.testing.provider_contract",
+    "mx.testing.duties_contract",
+    "mx.testing.watching",
 )

@@ -21,6 +21,12 @@ class TestSqliteModelStore(ModelStoreContract):
         yield store
         await store.close()
 
+    @pytest.fixture
+    async def beside(self, store: SqliteModelStore, tmp_path: Path) -> AsyncIterator[SqliteModelStore]:
+        beside = await SqliteModelStore.open(tmp_path / "models.db")
+        yield beside
+        await beside.close()
+
 
 @asynccontextmanager
 async def _opened() -> AsyncIterator[SqliteModelStore]:

@@ -21,6 +21,12 @@ class TestSqliteSourceStore(SourceStoreContract):
         yield store
         await store.close()
 
+    @pytest.fixture
+    async def beside(self, store: SqliteSourceStore, tmp_path: Path) -> AsyncIterator[SqliteSourceStore]:
+        beside = await SqliteSourceStore.open(tmp_path / "models.db")
+        yield beside
+        await beside.close()
+
 
 @asynccontextmanager
 async def _opened() -> AsyncIterator[SqliteSourceStore]:

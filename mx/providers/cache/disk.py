@@ -15,6 +15,7 @@ from mx.errors import IntegrityError, NotFoundError, PreconditionError
 from mx.providers.cache.claimants import sound_records
 from mx.providers.cache.entry import complete_record
 from mx.providers.cache.failures import disk_errors
+from mx.providers.cache.identity import identity
 from mx.providers.cache.layout import folder_of, has_view, model_folder, slot_behind, view_of
 from mx.providers.cache.reconcile import clean
 from mx.providers.cache.refs import read_ref, write_refs
@@ -123,6 +124,10 @@ class DiskCache:
         now_s = (self._site.now_ms() + 1) / 1000
         with self._errors("cleaning the cache"), self._site.open() as root:
             return clean(root, older_than_s=older_than_s, now_s=now_s)
+
+    def identity(self) -> str:
+        with self._errors("naming the cache"), self._site.open() as root:
+            return identity(root)
 
     def _errors(self, what: str) -> AbstractContextManager[None]:
         return disk_errors(what, self._site.root)

@@ -1,13 +1,15 @@
 """The embedded store: one SQLite file in WAL mode, shared by several processes if need be.
 
 ``database`` opens the file and groups writes; ``failures`` words its errors; ``schema`` holds the
-migrations; ``sources`` and ``models`` are the ports, ``rows`` and ``model_rows`` turn their values
-into columns and back. Only tables whose names begin with ``mx_`` are ours: the table ``models`` of
-older releases may lie in the same file; ``older`` reads it once, and nothing here writes it.
+migrations; ``sources``, ``models`` and ``duties`` are the ports, ``rows`` and ``model_rows`` turn
+values into columns and back. Only tables whose names begin with ``mx_`` are ours: the table
+``models`` of older releases may lie in the same file; ``older`` reads it once, and nothing here
+writes it.
 """
 
 from mx.store.sqlite.database import Database
+from mx.store.sqlite.duties import SqliteDuties
 from mx.store.sqlite.models import SqliteModelStore
 from mx.store.sqlite.sources import SqliteSourceStore
 
-__all__ = ["Database", "SqliteModelStore", "SqliteSourceStore"]
+__all__ = ["Database", "SqliteDuties", "SqliteModelStore", "SqliteSourceStore"]

@@ -16,11 +16,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import aiosqlite
 
-from mx.errors import IntegrityError
+from mx.errors import IntegrityError, UnavailableError
 from mx.store.sqlite.failures import (
     LEFT_ALONE,
     LIBRARY_ERRORS,
@@ -36,6 +36,7 @@ T = TypeVar("T")
 _GROUP_MAX = 512  # changes per transaction: bounds how long the write lock is held (about 20 ms)
 _MAGIC = b"SQLite format 3\x00"
 _CHECK_WHOLE_BYTES = 64 << 20
+_WATCH_S = 0.3  # between two looks for changes: some 20 µs each
 _FETCH_CHUNK = 64  # rows per hop when a cursor is iterated; we fetch whole pages instead
 
 
@@ -102,6 +103,7 @@ class Database:
         self._reader = reader
         self._queued = queued
         self._file = _file_number(path)
+        self._closed = False
 
     @classmethod
     async def open(cls, path: Path, *, busy_timeout_s: float = 5.0) -> Database:
@@ -156,6 +158,25 @@ class Database:
             raise translate(error, self.path) from error
         return cast("Sequence[tuple[Any, ...]]", rows)
 
+    async def watch(self, tell: Callable[[None], None]) -> NoReturn:
+        """Tell None at first and after every change by anyone, ourselves included, until cancelled.
+
+        SQLite counts changes and does not name them. Outlives outages; UnavailableError once closed.
+        """
+        seen: int | None = None
+        while True:
+            try:
+                # Counts what other connections commit, and the writer is another one than the reader.
+                ((version,),) = await self.read("PRAGMA data_version")
+            except UnavailableError:
+                if self._closed:
+                    raise
+            else:
+                if version != seen:
+                    seen = version
+                    tell(None)
+            await asyncio.sleep(_WATCH_S)
+
     async def check(self) -> None:
         """The write lock can be had and the file is still the one that was opened."""
         await self.write(self._probe)
@@ -170,6 +191,7 @@ class Database:
 
     async def close(self) -> None:
         """Finish what is queued, then close; a second call does nothing."""
+        self._closed = True
         try:
             await self._writer.close()
         finally:

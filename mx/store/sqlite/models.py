@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from mx.core import transitions
 from mx.core.eviction import EvictionRun
@@ -272,6 +273,9 @@ class SqliteModelStore:
     async def eviction_runs(self, *, limit: int) -> tuple[EvictionRun, ...]:
         rows = await self._database.read(f"SELECT run {_NEWEST_RUNS}", (max(limit, 0),))
         return await asyncio.to_thread(lambda: tuple(decode_run(packed) for (packed,) in rows))
+
+    async def watch(self, tell: Callable[[EntryKey | None], None]) -> NoReturn:
+        await self._database.watch(tell)
 
     async def check(self) -> None:
         await self._database.check()

@@ -113,8 +113,18 @@ _V2: tuple[Step, ...] = (
     import_models,
 )
 
+_V3: tuple[Step, ...] = (
+    """
+    CREATE TABLE mx_duty (
+        duty          TEXT    PRIMARY KEY,
+        owner         TEXT    NOT NULL,
+        expires_at_ms INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+
 # Position is the version: append, never edit what was released.
-MIGRATIONS: tuple[tuple[Step, ...], ...] = (_V1, _V2)
+MIGRATIONS: tuple[tuple[Step, ...], ...] = (_V1, _V2, _V3)
 LATEST = len(MIGRATIONS)
 
 # The smallest change that reaches the disk: SQLite does not write a value that is there already.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from mx.core.source import (
     PeerRecord,
@@ -168,6 +169,9 @@ class SqliteSourceStore:
             return bool(removed)
 
         return await self._database.write(run)
+
+    async def watch(self, tell: Callable[[WorkerKey | None], None]) -> NoReturn:
+        await self._database.watch(tell)
 
     async def check(self) -> None:
         await self._database.check()
