@@ -18,15 +18,14 @@ from mx.core.eviction import EvictionRun
 from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, Pin, ProviderName, ReadLease
 from mx.core.transitions import ClaimResult, Free
 from mx.ports import EVICTION_RUNS_KEPT
+from mx.store.eviction_runs import pack_run, unpack_run
 from mx.store.sqlite.database import Database
 from mx.store.sqlite.model_rows import (
     KEY_COLUMNS,
     LEASES,
     STATE_COLUMNS,
     decode_model,
-    decode_run,
     encode_key,
-    encode_run,
     encode_state,
 )
 
@@ -262,7 +261,7 @@ class SqliteModelStore:
         await self._database.write(run)
 
     async def record_eviction(self, run: EvictionRun) -> None:
-        packed = await asyncio.to_thread(encode_run, run)
+        packed = await asyncio.to_thread(pack_run, run)
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(_RECORD_RUN, (run.run_id, run.started_at_ms, packed))
@@ -272,7 +271,7 @@ class SqliteModelStore:
 
     async def eviction_runs(self, *, limit: int) -> tuple[EvictionRun, ...]:
         rows = await self._database.read(f"SELECT run {_NEWEST_RUNS}", (max(limit, 0),))
-        return await asyncio.to_thread(lambda: tuple(decode_run(packed) for (packed,) in rows))
+        return await asyncio.to_thread(lambda: tuple(unpack_run(packed) for (packed,) in rows))
 
     async def watch(self, tell: Callable[[EntryKey | None], None]) -> NoReturn:
         await self._database.watch(tell)
