@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = event_log(__name__)
 
-AVAILABLE_BACKENDS = ("sqlite", "memory")
+AVAILABLE_BACKENDS = ("sqlite", "memory", "redis")
 
 
 class SystemClock:
@@ -263,6 +263,13 @@ async def _open_backend(settings: Settings, name: str) -> Backend:
             from mx.store.memory_models import MemoryModelStore
 
             return Backend(MemorySourceStore(), MemoryModelStore(), MemoryDuties())
+        case "redis":
+            from mx.store.redis import open_redis
+
+            redis = await open_redis(settings.redis, status_ttl_s=settings.sources.status_ttl_s)
+            return Backend(
+                redis.sources, redis.models, redis.duties, clock=redis.clock, upkeep=redis.run_upkeep
+            )
         case _:
             from mx.store.sqlite import Database, SqliteDuties, SqliteModelStore, SqliteSourceStore
 

@@ -17,6 +17,7 @@ from mx.core.source import (
     summarise,
 )
 from mx.errors import UnavailableError
+from mx.store.listing import select_rows
 from mx.store.watchers import Watchers
 
 _Rank = tuple[str, int]  # worker id, rank
@@ -68,11 +69,7 @@ class MemorySourceStore:
             entries = [entry for ranks in self._sources.values() for entry in ranks.values()]
         else:
             entries = list(self._sources.get(query.source_id, {}).values())
-        rows = [row for row in map(summarise, entries) if _matches(row, query, fresh_after_ms)]
-        # Two stable sorts: equal times come in key order, so that every store lists them alike.
-        rows.sort(key=lambda row: (row.source_id, row.worker_id, row.worker_rank))
-        rows.sort(key=lambda row: row.updated_at_ms, reverse=True)
-        return tuple(rows[: query.limit] if query.limit > 0 else rows)
+        return select_rows(map(summarise, entries), query, fresh_after_ms=fresh_after_ms)
 
     async def get(self, source_id: str, worker_id: str) -> SourceEntry | None:
         self._require_open()
@@ -133,24 +130,3 @@ class MemorySourceStore:
     def _require_open(self) -> None:
         if self._closed:
             raise UnavailableError("the memory store is closed")
-
-
-def _matches(row: SourceSummary, query: SourceFilter, fresh_after_ms: int | None) -> bool:
-    if query.status is not None and row.status != query.status:
-        return False
-    if query.model_name is not None and row.model_name != query.model_name:
-        return False
-    if query.worker_rank is not None and row.worker_rank != query.worker_rank:
-        return False
-    if query.min_training_step is not None and (
-        row.training_step is None or row.training_step < query.min_training_step
-    ):
-        return False
-    if query.min_updated_at_ms is not None and row.updated_at_ms < query.min_updated_at_ms:
-        return False
-    # Only READY promises that somebody is there to answer, so only READY can be out of date.
-    return (
-        fresh_after_ms is None
-        or row.status != SourceStatus.READY
-        or row.updated_at_ms >= max(fresh_after_ms, 1)
-    )
