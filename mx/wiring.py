@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = event_log(__name__)
 
-AVAILABLE_BACKENDS = ("sqlite", "memory", "kubernetes")
+AVAILABLE_BACKENDS = ("sqlite", "memory", "redis", "kubernetes")
 
 
 class SystemClock:
@@ -316,6 +316,13 @@ async def _open_backend(settings: Settings, name: str) -> Backend:
             return Backend(MemorySourceStore(), MemoryModelStore(), MemoryDuties())
         case "kubernetes":
             return await _open_kubernetes(settings)
+        case "redis":
+            from mx.store.redis import open_redis
+
+            redis = await open_redis(settings.redis, status_ttl_s=settings.sources.status_ttl_s)
+            return Backend(
+                redis.sources, redis.models, redis.duties, clock=redis.clock, upkeep=redis.run_upkeep
+            )
         case _:
             from mx.store.sqlite import Database, SqliteDuties, SqliteModelStore, SqliteSourceStore
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from mx.config.kinds import Place, Text, as_text
+from mx.config.redis_address import parse_redis_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +117,14 @@ class Address:
 class RedisUrl:
     """Where Redis is. May hold a password, so its text is never repeated in an error."""
 
-    allowed: str = "redis://[user:password@]host:port[/db], rediss://… or unix:///path"
+    allowed: str = (
+        "redis://[user:password@]host[:port][/db], rediss://… with TLS, unix:///path, "
+        "redis+sentinel://host,…/service or redis+cluster://host,…"
+    )
 
     def parse(self, raw: object, place: Place) -> str:
         text = as_text(raw)
-        try:
-            parts = urlsplit(text)
-            _ = parts.port
-        except ValueError:
-            raise ValueError("has a host or port that is wrong") from None
-        if parts.scheme == "unix" and parts.path:
-            return text
-        if parts.scheme not in ("redis", "rediss"):
-            raise ValueError("has a scheme that Redis does not know")
-        if not parts.hostname:
-            raise ValueError("has no host")
+        parse_redis_url(text)
         return text
 
     def render(self, value: object) -> object:

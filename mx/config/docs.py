@@ -145,6 +145,8 @@ def _line(option: Option) -> str:
     notes = f" Allowed: {option.kind.allowed}."
     if option.scopes == ("worker",):
         notes += " The variable is read by workers."
+    elif option.scopes == ("server",):
+        notes += " The variable is read by servers only."
     elif option.scopes == ("server", "client"):
         notes += " The variable is not read by workers."
     if option.env_only:

@@ -82,9 +82,15 @@ class MetadataSettings:
 class RedisSettings:
     """Where Redis is. ``url`` is always complete; host and port are only another way to give it."""
 
-    url: str = option(RedisUrl(), env=("REDIS_URL",), secret=True)
-    host: str | None = option(Maybe(Host(), ()), env=("MX_REDIS_HOST",), fallback_env=("REDIS_HOST",))
-    port: int = option(_PORT, env=("MX_REDIS_PORT",), fallback_env=("REDIS_PORT",))
+    url: str = option(RedisUrl(), env=("REDIS_URL",), secret=True, scopes=("server",))
+    host: str | None = option(
+        Maybe(Host(), ()), env=("MX_REDIS_HOST",), fallback_env=("REDIS_HOST",), scopes=("server",)
+    )
+    port: int = option(_PORT, env=("MX_REDIS_PORT",), fallback_env=("REDIS_PORT",), scopes=("server",))
+    timeout_s: float = option(Duration(0.1))
+    ca_file: Path | None = option(Maybe(PathText(), ()))
+    cert_file: Path | None = option(Maybe(PathText(), ()))
+    key_file: Path | None = option(Maybe(PathText(), ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ _NOT_SECRET = re.compile(
 # In a URL the password ends at the last @ before the path: passwords may hold an @ of their own.
 _URL_PASSWORD = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+.\-]*://[^\s/:@?#\"']*):(?P<secret>[^\s/?#\"']*)@")
 _QUERY_SECRET = re.compile(
-    r"(?P<head>[?&](?:password|token|access_token|api_key|signature|sig|X-Amz-Signature|X-Goog-Signature)=)"
+    r"(?P<head>[?&](?:password|sentinel_password|pass|token|access_token|api_key|signature|sig|X-Amz-Signature|X-Goog-Signature)=)"
     r"[^&\s\"']+",
     re.IGNORECASE,
 )

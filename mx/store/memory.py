@@ -14,11 +14,10 @@ from mx.core.source import (
     SourceStatus,
     SourceSummary,
     WorkerKey,
-    matches,
-    newest_first,
     summarise,
 )
 from mx.errors import UnavailableError
+from mx.store.listing import select_rows
 from mx.store.watchers import Watchers
 
 _Rank = tuple[str, int]  # worker id, rank
@@ -70,8 +69,7 @@ class MemorySourceStore:
             entries = [entry for ranks in self._sources.values() for entry in ranks.values()]
         else:
             entries = list(self._sources.get(query.source_id, {}).values())
-        rows = (row for row in map(summarise, entries) if matches(row, query, fresh_after_ms=fresh_after_ms))
-        return newest_first(rows, limit=query.limit)
+        return select_rows(map(summarise, entries), query, fresh_after_ms=fresh_after_ms)
 
     async def get(self, source_id: str, worker_id: str) -> SourceEntry | None:
         self._require_open()

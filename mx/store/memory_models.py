@@ -12,6 +12,7 @@ from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, Pin, Provid
 from mx.core.transitions import ClaimResult, Free
 from mx.errors import UnavailableError
 from mx.ports import EVICTION_RUNS_KEPT
+from mx.store.listing import model_order
 from mx.store.watchers import Watchers
 
 
@@ -122,7 +123,7 @@ class MemoryModelStore:
             for key, record in self._records.items()
             if provider in (None, key.provider) and name in (None, key.name)
         ]
-        return tuple(sorted(found, key=lambda record: _order(record.key)))
+        return tuple(sorted(found, key=lambda record: model_order(record.key)))
 
     async def put(self, record: ModelRecord, *, observed: ModelRecord | None = None) -> bool:
         written = transitions.reconciled(self._find(record.key), record, observed=observed)
@@ -214,7 +215,3 @@ class MemoryModelStore:
     def _require_open(self) -> None:
         if self._closed:
             raise UnavailableError("the memory store is closed")
-
-
-def _order(key: EntryKey) -> tuple[str, str, str, bool]:
-    return key.provider, key.name, key.commit, not key.weights

@@ -312,8 +312,7 @@ class SourceStoreContract:
         assert [row.updated_at_ms for row in await scanned(store)] == list(range(2_000, 2_200))
 
     async def test_a_scan_survives_changes_under_it(self, store: SourceStore) -> None:
-        for number in range(self.many):
-            await store.publish(entry(f"w{number:04}"))
+        await asyncio.gather(*(store.publish(entry(f"w{number:04}")) for number in range(self.many)))
         seen = []
         async for row in store.scan():
             seen.append(row.worker_id)

@@ -297,8 +297,11 @@ def test_secrets_show_nowhere(tmp_path: Path) -> None:
     assert rows["redis.url"].text == "redis://user:***@host:1/0"
     assert rows["providers.huggingface.token"].value == "***"
     assert str(rows["providers.huggingface.token"].origin) == "env:HF_TOKEN"
-    odd = load(tmp_path, REDIS_URL="redis://:ge@he/im@host")
-    assert "he/im" not in validate_report(odd)
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, REDIS_URL="redis://:ge@he/im@host")
+    assert "percent-encoded" in str(caught.value)
+    for part in ("ge@", "he/im", "im@host"):
+        assert part not in str(caught.value)
 
 
 def test_rows_hold_every_setting_as_plain_values(tmp_path: Path) -> None:
@@ -378,3 +381,12 @@ def test_the_server_of_model_init_is_asked_where_no_other_is_named(tmp_path: Pat
     assert load(tmp_path, scope="client", MODEL_EXPRESS_ENDPOINT="near").client.endpoint == "http://near:8001"
     named = load(tmp_path, scope="client", MODEL_EXPRESS_SERVER_ENDPOINT="near")
     assert named.client.endpoint == "http://near:8001"
+
+
+def test_another_programs_redis_url_does_not_stop_a_worker(tmp_path: Path) -> None:
+    environ = {"REDIS_URL": "redis://h?socket_timeout=5"}
+    for scope in ("worker", "client"):
+        settings = load_settings(environ=environ, cwd=tmp_path, scope=scope)
+        assert settings.redis.url == "redis://localhost:6379"
+    with pytest.raises(SettingsError, match="socket_timeout"):
+        load_settings(environ=environ, cwd=tmp_path, scope="server")

@@ -365,7 +365,7 @@ def _nested(key: str, value: object) -> dict[str, Any]:
 def test_flag_beats_environment_beats_file_beats_default(option: Option, tmp_path: Path) -> None:
     place = Place(cwd=tmp_path, home=tmp_path, temp=tmp_path)
     # The server's scope has rules that join settings; this test is about one at a time.
-    scope: Scope = "client" if "client" in option.scopes else "worker"
+    scope: Scope = "client" if "client" in option.scopes else option.scopes[0]
     name = (option.env or option.nested_env)[0]
     environ = {"HOME": str(tmp_path)}
     default = value_at(load_settings(environ=environ, cwd=tmp_path, scope=scope), option.path)
@@ -395,7 +395,7 @@ def test_flag_beats_environment_beats_file_beats_default(option: Option, tmp_pat
 
 @pytest.mark.parametrize("option", TABLE, ids=lambda one: one.key)
 def test_names_made_from_the_key_work_and_are_second(option: Option, tmp_path: Path) -> None:
-    scope: Scope = "client" if "client" in option.scopes else "worker"
+    scope: Scope = "client" if "client" in option.scopes else option.scopes[0]
     raw = _samples(option.kind)[1]
     text = "true" if raw == "KEEP" else str(raw)
     for name in option.nested_env:

@@ -1,0 +1,113 @@
+"""Redis under the contracts of all stores, and against the memory stores: real servers each time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from redis_sites import Site, cluster, plain, with_tls
+
+from mx.store.redis import Link, RedisDuties, RedisModelStore, RedisSourceStore, open_link
+from mx.testing.duties_contract import DutiesContract
+from mx.testing.model_store_contract import ModelStoreContract
+from mx.testing.model_store_life import stateful_test as model_life
+from mx.testing.store_contract import SourceStoreContract
+from mx.testing.store_life import stateful_test as source_life
+
+TTL_S = 3600
+
+
+@pytest.fixture(scope="module", params=["valkey", "redis with TLS", "cluster"])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    match request.param:
+        case "valkey":
+            opened = plain()
+        case "redis with TLS":
+            opened = with_tls(tmp_path_factory.mktemp("tls"))
+        case _:
+            opened = cluster()
+    with opened as site:
+        yield site
+
+
+@pytest.fixture
+async def link(site: Site) -> AsyncIterator[Link]:
+    site.empty()
+    link = await open_link(site.settings)
+    yield link
+    await link.close()
+
+
+@pytest.fixture
+async def other_link(site: Site, link: Link) -> AsyncIterator[Link]:
+    other = await open_link(site.settings)
+    yield other
+    await other.close()
+
+
+class TestRedisSourceStore(SourceStoreContract):
+    @pytest.fixture
+    async def store(self, link: Link) -> RedisSourceStore:
+        return RedisSourceStore(link, ttl_s=TTL_S)
+
+    @pytest.fixture
+    async def beside(self, store: RedisSourceStore, other_link: Link) -> RedisSourceStore:
+        return RedisSourceStore(other_link, ttl_s=TTL_S)
+
+
+class TestRedisModelStore(ModelStoreContract):
+    @pytest.fixture
+    async def store(self, link: Link) -> RedisModelStore:
+        return RedisModelStore(link)
+
+    @pytest.fixture
+    async def beside(self, store: RedisModelStore, other_link: Link) -> RedisModelStore:
+        return RedisModelStore(other_link)
+
+
+class TestRedisDuties(DutiesContract):
+    @pytest.fixture
+    async def duties(self, link: Link) -> RedisDuties:
+        return RedisDuties(link)
+
+    @pytest.fixture
+    async def beside(self, duties: RedisDuties, other_link: Link) -> RedisDuties:
+        return RedisDuties(other_link)
+
+
+_lives: list[Site] = []  # one server for all lives: unittest knows no fixtures
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _site_of_lives() -> Iterator[None]:
+    with plain() as site:
+        _lives.append(site)
+        yield
+        _lives.clear()
+
+
+@asynccontextmanager
+async def _link() -> AsyncIterator[Link]:
+    _lives[0].empty()
+    link = await open_link(_lives[0].settings)
+    try:
+        yield link
+    finally:
+        await link.close()
+
+
+@asynccontextmanager
+async def _sources() -> AsyncIterator[RedisSourceStore]:
+    async with _link() as link:
+        yield RedisSourceStore(link, ttl_s=TTL_S)
+
+
+@asynccontextmanager
+async def _models() -> AsyncIterator[RedisModelStore]:
+    async with _link() as link:
+        yield RedisModelStore(link)
+
+
+TestRedisSourcesLikeMemory = source_life(_sources)
+TestRedisModelsLikeMemory = model_life(_models)
