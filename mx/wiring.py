@@ -267,6 +267,8 @@ async def _keep_cache(settings: Settings, models: ModelsService, eviction: Evict
     async with asyncio.TaskGroup() as tasks:
         reconciling = models.run_reconcile(settings.cache.reconcile_interval_s, looked=looked.set)
         tasks.create_task(reconciling, name="reconcile")
+        older = models.run_older(settings.cache.reconcile_interval_s)
+        tasks.create_task(older, name="records of an older registry")
         if settings.cache.eviction.enabled:
             tasks.create_task(evict(), name="eviction")
 
