@@ -174,7 +174,7 @@ async def running_server(
         web = await beside.enter_async_context(
             _running_http(host, http, services, tickets, traffic=traffic, exposition=exposition)
         )
-        place = FilesPlace(web.port, local_hosts(host)) if web is not None else FilesPlace()
+        place = FilesPlace() if web is None else FilesPlace(web.port, await local_hosts(host))
         admin_service = AdminService(
             facts, readiness=readiness, services=services, tickets=tickets, place=place
         )

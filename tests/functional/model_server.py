@@ -10,7 +10,8 @@ from pathlib import Path
 import grpc.aio
 
 from mx.config import load_settings
-from mx.server.app import RunningServer, running_server
+from mx.server.app import HttpPlace, RunningServer, running_server
+from mx.server.http import Exposition
 from mx.testing.fake_hub import FakeHub
 from mx.wire.v1 import model
 from mx.wiring import Services, open_services
@@ -40,8 +41,15 @@ class ModelServer:
 
 
 @asynccontextmanager
-async def model_server(folder: Path, hub: FakeHub, **flags: object) -> AsyncIterator[ModelServer]:
-    """``flags`` are settings by their dotted key."""
+async def model_server(
+    folder: Path,
+    hub: FakeHub,
+    *,
+    http: HttpPlace | None = None,
+    exposition: Exposition | None = None,
+    **flags: object,
+) -> AsyncIterator[ModelServer]:
+    """``flags`` are settings by their dotted key. Without ``http`` there is gRPC only."""
     cache = folder / "cache"
     settings = load_settings(
         flags={
@@ -56,7 +64,7 @@ async def model_server(folder: Path, hub: FakeHub, **flags: object) -> AsyncIter
     )
     async with (
         open_services(settings) as services,
-        running_server(services, host="127.0.0.1", port=0) as server,
+        running_server(services, host="127.0.0.1", port=0, http=http, exposition=exposition) as server,
         grpc.aio.insecure_channel(server.listen) as channel,
     ):
         yield ModelServer(server, services, hub, cache, channel, model.ModelServiceAsyncStub(channel))
