@@ -184,7 +184,7 @@ async def running_server(
         )
         if web is not None:
             metrics.watch_http(web.counts)
-        place = FilesPlace(web.port, local_hosts(host)) if web is not None else FilesPlace()
+        place = FilesPlace() if web is None else FilesPlace(web.port, await local_hosts(host))
         admin_service = AdminService(
             facts, readiness=readiness, services=services, tickets=tickets, place=place
         )

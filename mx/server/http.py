@@ -47,6 +47,7 @@ _STATUS = {
     ErrorCode.EXHAUSTED: 503,
 }
 CODE_HEADER = "mx-error-code"
+_NAME_LIMIT_S = 2.0  # to look our own name up
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +157,13 @@ class _Files:
             raise ConnectionResetError("the reader has gone")
         transport.set_write_buffer_limits(high=0)
         writer = await response.prepare(request)
-        async with asyncio.timeout(self.rules.silence_s):
-            if writer is not None:
-                await writer.drain()
-        if transport.get_write_buffer_size():
+        try:
+            async with asyncio.timeout(self.rules.silence_s):
+                if writer is not None:
+                    await writer.drain()
+        except TimeoutError:
+            transport.abort()
+        if transport.is_closing() or transport.get_write_buffer_size():
             raise ConnectionResetError("the reader does not take the headers")
 
     async def _move(
@@ -274,7 +278,11 @@ def _application(
             raise UnavailableError(readiness.reason)
         return web.Response(text="ok\n")
 
+    async def sign(_request: web.Request, response: web.StreamResponse) -> None:
+        response.headers[hdrs.SERVER] = "mx"  # and no versions of what is inside
+
     app = web.Application(middlewares=[_translated], client_max_size=1)
+    app.on_response_prepare.append(sign)
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/healthz", health)
     app.router.add_get("/readyz", ready)
@@ -354,13 +362,16 @@ class _Refusal(asyncio.Protocol):
         transport.abort()
 
 
-def local_hosts(host: str) -> tuple[str, ...]:
+async def local_hosts(host: str) -> tuple[str, ...]:
     """Where else this listener may be reached, for readers whose address for us leads to several servers."""
     if host not in ("0.0.0.0", "::", "[::]", ""):  # noqa: S104  # told apart, not bound
-        return (host,)
+        return (host.removeprefix("[").removesuffix("]"),)
     try:
-        found = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
+        async with asyncio.timeout(_NAME_LIMIT_S):
+            found = await asyncio.get_running_loop().getaddrinfo(
+                socket.gethostname(), None, type=socket.SOCK_STREAM
+            )
+    except (OSError, UnicodeError, TimeoutError):
         return ()
     addresses = dict.fromkeys(str(where[0]) for _, _, _, _, where in found)
     return tuple(a for a in addresses if not a.startswith(("127.", "::1", "fe80:")))

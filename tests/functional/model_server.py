@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc.aio
 
 from mx.config import load_settings
-from mx.server.app import RunningServer, running_server
+from mx.server.app import HttpPlace, RunningServer, running_server
 from mx.server.metrics import ServerMetrics
 from mx.testing.fake_hub import FakeHub
 from mx.wire.v1 import model
@@ -41,8 +41,14 @@ class ModelServer:
 
 
 @asynccontextmanager
-async def model_server(folder: Path, hub: FakeHub, **flags: object) -> AsyncIterator[ModelServer]:
-    """``flags`` are settings by their dotted key."""
+async def model_server(
+    folder: Path,
+    hub: FakeHub,
+    *,
+    http: HttpPlace | None = None,
+    **flags: object,
+) -> AsyncIterator[ModelServer]:
+    """``flags`` are settings by their dotted key. Without ``http`` there is gRPC only."""
     cache = folder / "cache"
     settings = load_settings(
         flags={
@@ -58,7 +64,7 @@ async def model_server(folder: Path, hub: FakeHub, **flags: object) -> AsyncIter
     metrics = ServerMetrics(scheme=settings.server.metrics_scheme)
     async with (
         open_services(settings, tally=metrics) as services,
-        running_server(services, host="127.0.0.1", port=0, metrics=metrics) as server,
+        running_server(services, host="127.0.0.1", port=0, http=http, metrics=metrics) as server,
         grpc.aio.insecure_channel(server.listen) as channel,
     ):
         yield ModelServer(server, services, hub, cache, channel, model.ModelServiceAsyncStub(channel))

@@ -11,7 +11,7 @@ from mx.client.receive.http import Door, find_door
 from mx.client.receive.rules import ReceiveRules
 from mx.client.receive.streams import pinned
 from mx.client.sync import SyncClient
-from mx.core.cached import OpenedFiles
+from mx.core.cached import CachedEntry, OpenedFiles
 from mx.core.model import EntryKey, ListedFile, Listing, ProviderName, is_weight_file
 from mx.errors import MxError, NotFoundError, PreconditionError
 from mx.logs import event_log
@@ -51,6 +51,16 @@ class Access:
             ),
         )
 
+    def same_as(self, entry: CachedEntry) -> bool:
+        """Whether an entry holds these files; as far as sizes tell, where there are no digests."""
+        here = {file.path: file for file in entry.files}
+        return all(
+            (file := here.get(f.path)) is not None
+            and file.size_bytes == f.size_bytes
+            and f.digest in ("", file.digest)
+            for f in self.opened.files
+        ) and len(self.opened.files) == len([p for p in here if self._key.weights or not is_weight_file(p)])
+
     def door(self) -> Door | None:
         """Where HTTP serves these files; None when they must come over gRPC."""
         if not self._rules.http or not self.opened.ticket:
@@ -79,9 +89,14 @@ class Access:
         try:
             self.renew()
         except NotFoundError:
-            before, self.opened = self.opened, self._open()
-            if self.opened.files != before.files:
-                raise ChangedError(f"{self._key}: the server has other files by now") from failure
+            self.reopen(failure)
+
+    def reopen(self, failure: MxError) -> None:
+        """Have the server look at its files anew; ChangedError and NotFoundError as above."""
+        self.close()
+        before, self.opened = self.opened, self._open()
+        if self.opened.files != before.files:
+            raise ChangedError(f"{self._key}: the server has other files by now") from failure
 
     def close(self) -> None:
         if self.opened.ticket:

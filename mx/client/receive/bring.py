@@ -86,6 +86,7 @@ class Bring:
         self._rules = rules
         self._stop = stop
         self._told = told
+        self._judged: tuple[int, bool] | None = None  # an entry's time, and whether the server has the same
 
     def pinned_here(self) -> CachedEntry | None:
         """The entry of a full commit, if it is here: then nobody needs to be asked."""
@@ -107,7 +108,7 @@ class Bring:
         meter = RateMeter()
         attempts = 0
         while True:
-            if (entry := self._here(key)) is not None:
+            if (entry := self._current(key)) is not None:
                 self._point(key)
                 return entry
             holder = self._cache.holder(key)
@@ -132,7 +133,7 @@ class Bring:
 
     def _take(self, key: EntryKey, holder: StageHolder | None) -> CachedEntry | None:
         """Receive it; None when another process was faster, or has taken over since."""
-        access = Access(self._client, key, holder=f"{socket.gethostname()}:{os.getpid()}", rules=self._rules)
+        access = self._access(key)
         try:
             listing = access.listing()
             staging = self._cache.begin_instead(listing, holder)
@@ -188,6 +189,22 @@ class Bring:
             seconds=round(time.monotonic() - begin_s, 3),
         )
         return entry
+
+    def _current(self, key: EntryKey) -> CachedEntry | None:
+        """The entry that is here, if it is what the server has: without a commit its content may change."""
+        entry = self._here(key)
+        if entry is None or key.commit:
+            return entry
+        if self._judged is None or self._judged[0] != entry.completed_at_ms:
+            access = self._access(key)
+            try:
+                self._judged = entry.completed_at_ms, access.same_as(entry)
+            finally:
+                access.close()
+        return entry if self._judged[1] else None
+
+    def _access(self, key: EntryKey) -> Access:
+        return Access(self._client, key, holder=f"{socket.gethostname()}:{os.getpid()}", rules=self._rules)
 
     def _here(self, key: EntryKey) -> CachedEntry | None:
         entry = self._cache.entry(key)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from mx.core.model import ListedFile
-from mx.errors import CancelledError, IntegrityError, MxError
+from mx.errors import CancelledError, IntegrityError, MxError, UnavailableError
 from mx.providers.cache import DiskStaging
 from mx.providers.cache.part import DiskPart
 
@@ -87,6 +88,17 @@ class Landing:
         self._part.close()
 
 
+@dataclass(slots=True)
+class _Slot:
+    file: ListedFile
+    landing: Landing | None = None
+    opening: threading.Lock = field(default_factory=threading.Lock)
+
+    def close(self) -> None:
+        if self.landing is not None:
+            self.landing.close()
+
+
 class Landings:
     """The files of one round that are being filled. ``arrived`` hears of bytes, ``accepted`` of files."""
 
@@ -104,29 +116,32 @@ class Landings:
         self._accepted = accepted
         self._turns = threading.Condition()
         self._lock = threading.Lock()
-        self._open: dict[str, tuple[ListedFile, Landing]] = {}
+        self._slots: dict[str, _Slot] = {}
         halt.on_end(self._wake)
 
     def of(self, file: ListedFile) -> Landing:
+        """The same for everybody. Bytes that are there already are read once, by whoever comes first."""
         with self._lock:
-            known = self._open.get(file.path)
-            if known is None:
+            slot = self._slots.setdefault(file.path, _Slot(file))
+        with slot.opening:
+            if slot.landing is None:
                 part = self._staging.open_part(file)
-                known = file, Landing(part, turns=self._turns, arrived=self._arrived)
-                self._open[file.path] = known
-        return known[1]
+                slot.landing = Landing(part, turns=self._turns, arrived=self._arrived)
+            return slot.landing
 
     def wait_turn(self, landing: Landing, offset: int) -> None:
         """Until the file ends at ``offset``; raises what ended the round meanwhile."""
         with self._turns:
-            self._turns.wait_for(lambda: landing.offset == offset or self._halt.halted)
+            self._turns.wait_for(lambda: landing.offset >= offset or self._halt.halted)
         self._halt.check()
+        if landing.offset > offset:  # the plan is not of this part: the next round has a new one
+            raise UnavailableError(f"a file ends at {landing.offset} where {offset} was expected")
 
     def finish(self, file: ListedFile) -> None:
         """The file is whole: check it and let it in; WrongBytesError."""
         with self._lock:
-            _, landing = self._open.pop(file.path)
-        landing.close()
+            slot = self._slots.pop(file.path)
+        slot.close()
         try:
             self._staging.accept(file)
         except IntegrityError as error:
@@ -137,13 +152,15 @@ class Landings:
     def growing(self) -> tuple[tuple[ListedFile, int], ...]:
         """Files that are open at this moment, and where they end."""
         with self._lock:
-            return tuple((file, landing.offset) for file, landing in self._open.values())
+            slots = tuple(self._slots.values())
+        return tuple((slot.file, slot.landing.offset) for slot in slots if slot.landing is not None)
 
     def close(self) -> None:
+        """No thread of the round may be left."""
         with self._lock:
-            opened, self._open = self._open, {}
-        for _, landing in opened.values():
-            landing.close()
+            slots, self._slots = self._slots, {}
+        for slot in slots.values():
+            slot.close()
 
     def _wake(self) -> None:
         with self._turns:

@@ -22,6 +22,7 @@ from mx.client.receive.ranges import RangeRound
 from mx.client.receive.rules import ReceiveRules
 from mx.client.receive.streams import StreamRound
 from mx.client.sync import SyncClient
+from mx.core.model import ProviderName
 from mx.core.units import format_size
 from mx.errors import (
     CancelledError,
@@ -72,6 +73,7 @@ class Pull:
         """Raises ChangedError, NotFoundError (the server lost the entry), ConflictError (taken over),
         and what can't be mended by trying again."""
         self._require_room()
+        self._require_way()
         door = self._access.door()
         heard = self._count.bytes_done
         while self._staging.missing:
@@ -112,6 +114,11 @@ class Pull:
             plan = SpanPlan(missing, readers=self._rules.connections, rules=self._rules.spans)
             ranges = RangeRound(self._access.opened, door, plan, landings, halt, rules=self._rules)
             works = [ranges.work] * self._rules.connections
+        elif self._only_http:
+            raise UnavailableError(
+                f"{self._staging.key}: port {self._access.opened.port} of {self._client.target} can't be "
+                "reached, and local models come over HTTP only"
+            )
         else:
             streams = StreamRound(self._staging.key, missing, landings, halt, rules=self._rules)
             for _ in range(min(self._rules.connections, len(missing))):
@@ -135,6 +142,18 @@ class Pull:
                 remedy="free space, or choose another cache directory",
             )
 
+    @property
+    def _only_http(self) -> bool:
+        """The published calls know no local models."""
+        return self._staging.key.provider is ProviderName.LOCAL
+
+    def _require_way(self) -> None:
+        if self._only_http and not (self._rules.http and self._access.opened.port):
+            raise PreconditionError(
+                f"{self._staging.key}: local models come over HTTP only, and there is none",
+                remedy="set server.metrics_port on the server",
+            )
+
     def _note_wrong(self, error: WrongBytesError) -> None:
         path = error.file.path
         self._wrong[path] += 1
@@ -151,7 +170,7 @@ class Pull:
         self._wrong[""] += 1
         if self._wrong[""] >= _WRONG_AT_MOST:
             raise error
-        self._access.require_same(error)
+        self._access.reopen(error)  # a server that looks at its disk has it downloaded anew
 
     def _bear(self, error: MxError) -> None:
         """Wait before the next round; raises the failure when no byte came for too long."""
@@ -174,9 +193,9 @@ class Pull:
         except (UnavailableError, DeadlineError):
             return door  # nothing is known; the next round will fail or not
         if door is None:
-            return None
+            return self._access.door() if self._only_http else None
         self._door_failures += 1
-        if self._door_failures >= _DOOR_FAILURES:
+        if self._door_failures >= _DOOR_FAILURES and not self._only_http:
             log.warn("HTTP gives nothing, going on over gRPC", server=str(door))  # noqa: G010  # an EventLog
             return None
         return self._access.door()

@@ -44,6 +44,11 @@ class _State:
         """Asked again under ``hashing``: another thread may have accepted the file."""
         return self.held is not None
 
+    @property
+    def reached(self) -> int:
+        """Where the part ends, as far as we know: it may have grown since it was opened."""
+        return self.offset if self.hash is None else max(self.offset, self.hash.at)
+
 
 class DiskStaging:
     """See ``mx.ports.Staging``. Files may be accepted from several threads at once."""
@@ -63,7 +68,7 @@ class DiskStaging:
     @property
     def missing(self) -> tuple[MissingFile, ...]:
         with self._lock:
-            return tuple(MissingFile(s.listed, s.offset) for s in self._states.values() if s.held is None)
+            return tuple(MissingFile(s.listed, s.reached) for s in self._states.values() if s.held is None)
 
     def path_for(self, file: ListedFile) -> Path:
         state = self._state(file)
