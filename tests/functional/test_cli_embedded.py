@@ -395,5 +395,3 @@ def test_progress_and_talk_never_reach_stdout(user: User, hub: FakeHub) -> None:
     assert "downloading directly" in said.err
     quiet = user.mx("cache", "verify", "--embedded", "-q")
     assert (quiet.err, "sound" in quiet.out) == ("", True)
-
-
