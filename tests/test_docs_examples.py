@@ -317,7 +317,9 @@ def test_comparing_is_strict_where_it_should_be() -> None:
 
 def environment(home: Path, port: int) -> dict[str, str]:
     clean = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MX_", "MODEL_EXPRESS_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MX_", "MODEL_EXPRESS_", "HF_"))
     }
     return clean | {
         "HOME": str(home),
@@ -412,6 +414,10 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 @pytest.mark.parametrize("document", WITH_EXAMPLES, ids=name_of)
 def test_examples_run(document: Path, fleet: int, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny-model"  # what examples of models are about
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(bytes(65_534))
     for example in examples(document):
         for command, expected in example.steps:
             arguments = shlex.split(command)[1:]
@@ -436,7 +442,9 @@ def test_examples_run(document: Path, fleet: int, tmp_path: Path) -> None:
 
 
 def test_the_documents_for_beginners_have_examples() -> None:
-    assert {"docs/quickstart.md", "docs/howto/server.md"} <= {name_of(one) for one in WITH_EXAMPLES}
+    assert {"docs/quickstart.md", "docs/howto/server.md", "docs/howto/cache.md"} <= {
+        name_of(one) for one in WITH_EXAMPLES
+    }
 
 
 def test_readme_has_room_for_measurements() -> None:

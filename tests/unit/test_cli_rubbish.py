@@ -19,6 +19,10 @@ from mx.testing.samples import PEER, entries, entry
 # ``start``, ``generate``, ``demo`` and ``--install-completion`` would really do it.
 WORDS = [
     *("source", "transfer", "server", "config", "health", "api", "version"),
+    *("model", "cache", "download", "evict", "pin", "unpin", "verify", "stats", "clear", "clear-all"),
+    *("org/model", "org/model@c", "s3://", "./x", "a/b/c", "-s", "direct", "server-only"),
+    *("--to", "1GiB", "much", "--older-than", "30d", "--repair", "--runs", "--no-weights", "--force"),
+    *("--embedded", "--cache-path", "cache", "--no-shared-storage", "--transfer-chunk-size", "--detailed"),
     *("list", "show", "withdraw", "status", "send", "validate", "ping", "w0", "t-1"),
     *("-f", "json", "human", "--format=json", "-q", "-v", "-vvv", "-e", "localhost:1", "-t", "5", "0", "-1"),
     *("--filter", "age>1s", "load<", "--sort", "model:desc", "--limit", "3", "--rank", "--wide", "--model"),
@@ -32,6 +36,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(("MX_", "MODEL_EXPRESS_")) or name in ("FORCE_COLOR", "COLUMNS"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # nothing that is typed may reach the network
     monkeypatch.chdir(tmp_path)
 
 
