@@ -31,6 +31,14 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """A ServiceAccount's files as a pod has them, and the port of the API server on loopback."""
+
+    folder: Path
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """One container, with everything looked up."""
 
@@ -52,6 +60,7 @@ def container_of(
     *,
     name: str | None = None,
     secrets: Mapping[str, Mapping[str, str]] | None = None,
+    account: Account | None = None,
 ) -> Container:
     """The named (or only) container of a workload; volumes become folders below ``folder``.
 
@@ -77,6 +86,9 @@ def container_of(
         for mount in spec.get("volumeMounts", [])
         for source, is_fixed in [_volume(mount["name"], workload, manifests, folder, fs_group)]
     ]
+    if account is not None and pod.get("automountServiceAccountToken", True):
+        env |= {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(account.port)}
+        mounts.append(Mount("/var/run/secrets/kubernetes.io/serviceaccount", account.folder, True))
     return Container(
         argv=tuple(argv),
         env=env,

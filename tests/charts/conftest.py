@@ -8,8 +8,10 @@ from pathlib import Path
 import chart_cluster
 import container_processes
 import pytest
-from chart_cluster import Cluster, running_cluster
-from chart_rendering import CHART, Helm, skip_or_fail
+from chart_cluster import Cluster
+from chart_rendering import Helm, skip_or_fail
+
+from mx.testing.api_server import ApiServer
 
 
 @pytest.fixture(scope="session")
@@ -24,12 +26,14 @@ def containers_run_here() -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     """With the namespaces that the tests use, and every definition that manifests need."""
     skip_or_fail(chart_cluster.missing())
-    with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
-        for namespace in ("serving", "records"):
-            cluster.make_namespace(namespace)
-        cluster.kubectl("apply", "-f", CHART / "crds", "-f", Path(__file__).with_name("stand_ins.yaml"))
-        cluster.kubectl("wait", "--for=condition=established", "crd", "--all")
-        yield cluster
+    kubeconfig = api_server.kubeconfig(tmp_path_factory.mktemp("cluster") / "kubeconfig")
+    cluster = Cluster(api_server, kubeconfig)
+    for namespace in ("serving", "records"):
+        cluster.make_namespace(namespace)
+    stand_ins = Path(__file__).with_name("stand_ins.yaml")
+    cluster.kubectl("apply", "-f", stand_ins)
+    cluster.kubectl("wait", "--for=condition=established", "-f", stand_ins)
+    return cluster

@@ -81,6 +81,14 @@ class Running:
             check=False,
         )
 
+    def exec(self, argv: Sequence[str], *, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """A command of the container's own, in its root and with its variables, as ``kubectl exec``."""
+        enter = ["nsenter", "--target", str(self.process.pid), "--mount", "--net", "--root", "--"]
+        env = {**_STAND_IN_ENV, **self.container.env}
+        return subprocess.run(
+            [*enter, *argv], env=env, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+
     def start(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
         """The same for one that goes on; its owner ends it."""
         return subprocess.Popen(self._inside(argv), env=_this_tree(), stdin=subprocess.DEVNULL)

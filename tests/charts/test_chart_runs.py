@@ -7,11 +7,16 @@ import sqlite3
 import time
 from pathlib import Path
 
+import grpc
 import pytest
+from chart_cluster import ACCOUNT_NAMESPACE, Cluster
 from chart_containers import Container, container_of
 from chart_rendering import Helm, Manifest, only, pod_spec, values_of
 from container_processes import started
-from kubelet import DEADLINE_S, wait_until_ready
+from kubelet import DEADLINE_S, probe, wait_until_probe, wait_until_ready
+
+from mx.testing.redis_servers import free_port, redis_program
+from mx.wire.v1 import p2p
 
 pytestmark = pytest.mark.usefixtures("containers_run_here")
 
@@ -71,3 +76,62 @@ def test_nothing_but_volumes_can_be_written(helm: Helm, tmp_path: Path) -> None:
     with started(server_container(manifests, tmp_path), tmp_path) as running:
         assert running.process.wait(DEADLINE_S) == 0, running.said()
     assert running.said() == "10001\n"
+
+
+def test_http_probes_are_answered(helm: Helm, tmp_path: Path) -> None:
+    manifests = helm.render({"probes": {"kind": "http"}})
+    with started(server_container(manifests, tmp_path), tmp_path) as server:
+        wait_until_ready(server)
+
+
+def test_production_with_its_own_redis(helm: Helm, tmp_path: Path) -> None:
+    """And an outage of it: the server leaves the Service, is not restarted, and comes back by itself."""
+    redis_program()
+    manifests = helm.render(values_of("values-production.yaml"))
+    redis = container_of(only(manifests, "StatefulSet", "mx-redis"), manifests, tmp_path / "redis-volumes")
+    server = server_container(manifests, tmp_path)
+    with (
+        started(redis, tmp_path / "redis") as store,
+        started(server, tmp_path, hosts=["mx-redis"], beside=store) as running,
+    ):
+        wait_until_ready(store)
+        password = redis.env["REDIS_PASSWORD"]
+        assert password not in Path(f"/proc/{store.process.pid}/cmdline").read_text()
+        assert "NOAUTH" in store.exec(["redis-cli", "ping"]).stdout
+        wait_until_ready(running)
+        assert password not in running.said()
+        store.process.kill()
+        wait_until_probe(running, "readinessProbe", good=False)
+        assert probe(running, "livenessProbe").returncode == 0
+        with started(redis, tmp_path / "redis", beside=running):
+            wait_until_probe(running, "readinessProbe", good=True)
+
+
+def test_records_in_the_api_server_with_the_rights_of_the_role(
+    helm: Helm, cluster: Cluster, tmp_path: Path
+) -> None:
+    """The server as its ServiceAccount, which may do what the chart's Role says and nothing else."""
+    ports = {"service": {"port": free_port()}, "metrics": {"port": free_port()}}
+    values = {**ports, "store": {"backend": "kubernetes"}, "persistence": {"enabled": False}}
+    manifests = helm.install(cluster.kubeconfig, ACCOUNT_NAMESPACE, values, name="mx")
+    workload = only(manifests, "Deployment")
+    workload["metadata"]["namespace"] = ACCOUNT_NAMESPACE
+    container = container_of(
+        workload, manifests, tmp_path / "volumes", account=cluster.account(tmp_path / "account")
+    )
+    with started(container, tmp_path, own_network=False) as server:
+        wait_until_ready(server)
+        with grpc.insecure_channel(f"127.0.0.1:{ports['service']['port']}") as channel:
+            request = p2p.PublishMetadataRequest(
+                identity=p2p.SourceIdentity(model_name="org/in-the-api"),
+                worker=p2p.WorkerMetadata(),
+                worker_id="w0",
+            )
+            answer = p2p.P2pServiceStub(channel).PublishMetadata(request, timeout=DEADLINE_S)
+            assert answer.success, server.said()
+        # The command that operators know, and its columns.
+        table = cluster.kubectl("get", "mxmeta", "--namespace", ACCOUNT_NAMESPACE)
+        assert "org/in-the-api" in table
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(DEADLINE_S) == 0, server.said()
+    assert "forbidden" not in server.said().lower()

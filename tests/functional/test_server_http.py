@@ -124,11 +124,6 @@ async def test_metrics_are_what_the_server_counts(reader: Reader) -> None:
     assert headers["Server"] == "mx"
 
 
-async def test_without_an_exposition_there_are_no_metrics(tmp_path: Path, hub: FakeHub) -> None:
-    async with reader_of(tmp_path, hub, HttpRules()) as reader:
-        assert (await reader.get("/metrics"))[0] == 404
-
-
 async def test_health_and_readiness(reader: Reader) -> None:
     assert (await reader.get("/healthz"))[0] == 200
     assert (await reader.get("/readyz"))[0] == 200
