@@ -7,26 +7,24 @@ from typing import Final
 from mx.client.sync import SyncClient
 from mx.client.token import TokenFile
 from mx.config import Settings
-from mx.errors import MxError, PreconditionError, UnavailableError
+from mx.errors import MxError, UnavailableError
+from mx.transfer.service import ServiceClient
 
 _PROBE_S: Final = 1.0
 # Discovery stands between a cold worker and its disk: it may not take long to learn of a dead server.
 _CALL_S: Final = 10.0
 
 
-def connect(settings: Settings) -> SyncClient:
-    """The server that peers are found through.
+def connect(settings: Settings) -> SyncClient | ServiceClient:
+    """The server, or the Kubernetes Service, that peers are found through.
 
     An address that nobody asked for is tried once, briefly: without a server there is no agent, no
     memory kept and no retry. One that was asked for is kept, and publishing waits for it.
     Raises UnavailableError when nobody answers at the default address.
     """
     worker, client = settings.worker, settings.client
-    if worker.metadata_backend != "central":
-        raise PreconditionError(
-            f"MX_METADATA_BACKEND {worker.metadata_backend} is not available in this version",
-            remedy="run an mx server and set MODEL_EXPRESS_URL",
-        )
+    if worker.metadata_backend == "k8s-service":
+        return ServiceClient(settings)
     token = TokenFile(client.auth_token_path, ttl_s=client.auth_token_ttl_s)
     address = worker.server_address
     if not settings.origins["worker.server_address"].explicit:

@@ -149,7 +149,7 @@ class Connector:
             self._reasons.append(error.message)
             found = ()
         self.discover_s = self.discover_s or time.monotonic() - started
-        return tuple(c for c in found if _process(c) not in self._tried)
+        return tuple(c for c in found if c.is_anybody or _process(c) not in self._tried)
 
     def _fill(self, reserve: tuple[Candidate, ...], started: float) -> tuple[Candidate, ...]:
         """Connect candidates until enough are live; those that are left."""
@@ -178,9 +178,10 @@ class Connector:
             return
         with self._lock:
             self.connect_s = self.connect_s or time.monotonic() - started
-            self._live[session.name] = session
-            wanted = not self._stopped
+            # Two addresses of a Service may lead to one worker.
+            wanted = False if session.name in self._live else not self._stopped
             if wanted:
+                self._live[session.name] = session
                 self.inbox.put(Joined(session))
         if not wanted:
             session.close(reason="no longer wanted")

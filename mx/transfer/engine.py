@@ -33,11 +33,12 @@ from mx.transfer.connector import Connector
 from mx.transfer.digests import XXH3, Digester, host_digest
 from mx.transfer.fetcher import Fetcher
 from mx.transfer.host import host_id
+from mx.transfer.opening import open_session
 from mx.transfer.outcome import Failed, Loaded, LocalTensors, Outcome, Skipped
 from mx.transfer.publication import Publication, Worker
 from mx.transfer.publisher import SourceRegistry
 from mx.transfer.report import Load, Reporter, ReportSink, files_report, summary
-from mx.transfer.session import Candidate, Session, open_session
+from mx.transfer.session import Candidate, Session
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +138,8 @@ class TransferEngine:
                 segment_bytes=transfer.segment_bytes,
                 record=lambda row: client.get_source(row.source_id, row.worker_id),
                 deadline_s=transfer.stall_timeout_s,
+                retries=self._settings.worker.k8s_source_retries,
+                backoff_s=self._settings.worker.k8s_source_backoff_s,
             )
 
         connector = Connector(

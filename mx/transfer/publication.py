@@ -21,6 +21,7 @@ from mx.core.source import (
     source_id,
 )
 from mx.core.tensors import Region
+from mx.errors import UnavailableError
 from mx.ports import TransferBackend
 from mx.transfer import peer
 from mx.transfer.digests import Digester
@@ -28,6 +29,7 @@ from mx.transfer.host import advertised_ipv4, host_id
 from mx.transfer.outcome import LocalTensors
 from mx.transfer.publisher import Publisher, SourceRegistry
 from mx.transfer.served import Offer, ServedSource
+from mx.transfer.service import listening_port, service_endpoint
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +70,9 @@ class Publication:
         digest: tuple[str, Digester],
         registry: SourceRegistry | None,
     ) -> None:
-        host = advertised_ipv4(settings.worker.host, server_address=settings.worker.server_address)
+        routed = settings.worker.metadata_backend == "k8s-service"
+        facing = service_endpoint(settings, worker.rank) if routed else settings.worker.server_address
+        host = advertised_ipv4(settings.worker.host, server_address=facing)
         offer = Offer(
             source_id=worker.key.source_id,
             worker_id=worker.worker_id,
@@ -90,9 +94,17 @@ class Publication:
             transfer_timeout_s=settings.transfer.timeout_s,
         )
         base = settings.worker.grpc_port
-        self._server, port = _serve(
-            settings.worker.host or ANY_HOST, base + max(worker.device, 0) if base else 0, self._served
-        )
+        wanted = base + max(worker.device, 0) if base else 0
+        if routed:
+            wanted = listening_port(settings, rank=worker.rank, device=worker.device)
+        self._server, port = _serve(settings.worker.host or ANY_HOST, wanted, self._served)
+        if routed and port != wanted:
+            self._served.close()
+            self._server.stop(grace=0.2).wait()
+            raise UnavailableError(
+                f"port {wanted} of this worker is in use, and the Service leads to no other",
+                remedy="set MX_WORKER_GRPC_PORT to the port that the Service leads to",
+            )
         self._served.start()
         self._publisher: Publisher | None = None
         if registry is not None:

@@ -1,13 +1,11 @@
 """One source as a target sees it: connected, leased, with a manifest and digests.
 
-Two kinds behind one class. An mx peer answers everything in one call of PeerService. A published
-peer has no segments and no digests: it is one complete source without verification, reached by
-the blob in its record or by its NIXL listen thread.
+Two kinds behind one class: an mx peer, and a published peer, which has no segments and no digests and
+is one complete source without verification. ``opening`` makes them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -19,14 +17,12 @@ from typing import Any
 
 import grpc
 
-from mx.core.source import NixlMetadata, SourceEntry, SourceSummary, TensorSource
-from mx.core.tensors import TensorDescriptor
-from mx.errors import InvalidArgumentError, MxError, PreconditionError, UnavailableError
-from mx.ports import TransferBackend
-from mx.transfer.channel import HeldChannel, call
-from mx.transfer.remote import RemoteManifest, columns_manifest, plain_manifest
+from mx.core.source import SourceSummary
+from mx.errors import MxError, UnavailableError
+from mx.transfer.channel import call
+from mx.transfer.remote import RemoteManifest
 from mx.transfer.served import bitmap
-from mx.wire import codec, status
+from mx.wire import status
 from mx.wire.manifest import unpack_u64
 from mx.wire.v1 import p2p, peer
 
@@ -40,14 +36,18 @@ CLOSE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A listed source to try. ``distance`` 0 is this host."""
+    """A source to try. ``distance`` 0 is this host. Without a worker id: whoever answers at its endpoint."""
 
     row: SourceSummary
     distance: int = 1
 
     @property
     def name(self) -> str:
-        return self.row.worker_id
+        return self.row.worker_id or self.endpoint
+
+    @property
+    def is_anybody(self) -> bool:
+        return not self.row.worker_id
 
     @property
     def endpoint(self) -> str:
@@ -212,194 +212,12 @@ class Session:
             stub = peer.PeerServiceStub(self._channel)
             call("CloseTransfer", self.name, lambda: stub.CloseTransfer(close, timeout=CLOSE_S))
         else:
-            _release_published(self._channel, self.candidate, self._lease_id)
+            release_published(self._channel, self.candidate, self._lease_id)
 
 
-# --- opening ------------------------------------------------------------------------------------
-def open_session(
-    candidate: Candidate,
-    *,
-    backend: TransferBackend,
-    layout: str,
-    target_id: str,
-    segment_bytes: int,
-    record: Callable[[SourceSummary], SourceEntry | None],
-    deadline_s: float,
-) -> Session:
-    """Connect to one source. ``record`` fetches a full record from the server, for published peers.
-
-    Raises an MxError that says what did not work; nothing stays open then.
-    """
-    if candidate.row.peer is not None:
-        return _open_mx(candidate, candidate.row.peer.endpoint, backend, layout, target_id, segment_bytes)
-    return _open_published(candidate, backend, record, deadline_s)
-
-
-def _open_mx(
-    candidate: Candidate,
-    endpoint: str,
-    backend: TransferBackend,
-    layout: str,
-    target_id: str,
-    segment_bytes: int,
-) -> Session:
-    row = candidate.row
-    request = peer.OpenTransferRequest(
-        source_id=row.source_id,
-        worker_id=row.worker_id,
-        layout_digest=layout,
-        target_id=target_id,
-        segment_bytes=segment_bytes,
-    )
-    with HeldChannel(endpoint) as held:
-        stub = peer.PeerServiceStub(held.channel)
-        reply = call("OpenTransfer", endpoint, lambda: stub.OpenTransfer(request, timeout=CALL_S))
-        try:
-            if row.peer is not None and reply.generation != row.peer.generation:
-                raise PreconditionError(f"worker {row.worker_id} has restarted since it was listed")
-            _require_rank(candidate, reply.worker_rank)
-            manifest = _checked(candidate, lambda: columns_manifest(reply, layout=layout))
-            agent = backend.connect(reply.agent_metadata)
-        except MxError as error:
-            close = peer.CloseTransferRequest(
-                source_id=row.source_id, lease_id=reply.lease_id, failed=True, reason=error.message
-            )
-            with contextlib.suppress(MxError):
-                call("CloseTransfer", endpoint, lambda: stub.CloseTransfer(close, timeout=CLOSE_S))
-            raise
-        return Session(
-            candidate,
-            agent_name=agent,
-            manifest=manifest,
-            digest_kind=reply.digest_kind,
-            channel=held.keep(),
-            lease_id=reply.lease_id,
-            lease_s=reply.lease_s,
-            generation=reply.generation,
-            disconnect=partial(backend.disconnect, agent),
-        )
-
-
-def _require_rank(candidate: Candidate, rank: int) -> None:
-    """A shard of another rank may have equal names and sizes, and other weights."""
-    if rank != candidate.row.worker_rank:
-        raise PreconditionError(f"worker {candidate.name} is rank {rank}, not {candidate.row.worker_rank}")
-
-
-def _checked(candidate: Candidate, manifest: Callable[[], RemoteManifest]) -> RemoteManifest:
-    try:
-        return manifest()
-    except InvalidArgumentError as error:
-        raise InvalidArgumentError(
-            f"the manifest of worker {candidate.name} can't be right: {error.message}"
-        ) from error
-
-
-def _open_published(
-    candidate: Candidate,
-    backend: TransferBackend,
-    record: Callable[[SourceSummary], SourceEntry | None],
-    deadline_s: float,
-) -> Session:
-    entry = record(candidate.row)
-    if entry is None:
-        raise UnavailableError(f"worker {candidate.name} is no longer listed")
-    _require_rank(candidate, entry.worker.worker_rank)
-    if entry.worker.worker_grpc_endpoint:
-        return _open_worker(candidate, entry, backend, deadline_s)
-    payload = entry.worker.payload
-    if not isinstance(payload, TensorSource) or not payload.tensors:
-        raise PreconditionError(f"worker {candidate.name} published neither tensors nor an endpoint")
-    manifest = _plain(candidate, payload.tensors, entry.worker.accelerator)
-    agent = _connect_published(
-        entry, entry.worker.agent_name, entry.worker.metadata_endpoint, backend, deadline_s
-    )
-    return Session(
-        candidate,
-        agent_name=agent,
-        manifest=manifest,
-        digest_kind="",
-        channel=None,
-        disconnect=partial(backend.disconnect, agent),
-    )
-
-
-def _open_worker(
-    candidate: Candidate, entry: SourceEntry, backend: TransferBackend, deadline_s: float
-) -> Session:
-    """A published worker that gives its manifest itself."""
-    with HeldChannel(entry.worker.worker_grpc_endpoint) as held:
-        lease_id, reply = _published_manifest(held.channel, candidate)
-        try:
-            if reply.mx_source_id != candidate.row.source_id:
-                raise PreconditionError(f"worker {candidate.name} serves source {reply.mx_source_id}")
-            if reply.HasField("worker_id") and reply.worker_id != candidate.row.worker_id:
-                raise PreconditionError(f"the endpoint of {candidate.name} now belongs to {reply.worker_id}")
-            _require_rank(candidate, reply.worker_rank)
-            tensors = tuple(codec.decode_tensor(tensor) for tensor in reply.tensors)
-            manifest = _plain(candidate, tensors, reply.accelerator)
-            agent = _connect_published(entry, reply.agent_name, reply.metadata_endpoint, backend, deadline_s)
-        except MxError:
-            # Published leases live for half an hour, and a source that is to sleep waits for them.
-            with contextlib.suppress(MxError):
-                _release_published(held.channel, candidate, lease_id)
-            raise
-        return Session(
-            candidate,
-            agent_name=agent,
-            manifest=manifest,
-            digest_kind="",
-            channel=held.keep(),
-            lease_id=lease_id,
-            disconnect=partial(backend.disconnect, agent),
-        )
-
-
-def _plain(candidate: Candidate, tensors: tuple[TensorDescriptor, ...], accelerator: str) -> RemoteManifest:
-    return _checked(candidate, lambda: plain_manifest(tensors, accelerator))
-
-
-def _release_published(channel: grpc.Channel, candidate: Candidate, lease_id: str) -> None:
+def release_published(channel: grpc.Channel, candidate: Candidate, lease_id: str) -> None:
     if not lease_id:
         return  # from a peer that is older than leases
     request = p2p.ReleaseTensorReadRequest(mx_source_id=candidate.row.source_id, lease_id=lease_id)
     stub = p2p.WorkerServiceStub(channel)
     call("ReleaseTensorRead", candidate.name, lambda: stub.ReleaseTensorRead(request, timeout=CLOSE_S))
-
-
-def _published_manifest(
-    channel: grpc.Channel, candidate: Candidate
-) -> tuple[str, p2p.GetTensorManifestResponse]:
-    """A leased manifest; without lease from peers that are older than leases."""
-    stub = p2p.WorkerServiceStub(channel)
-    ids = {"mx_source_id": candidate.row.source_id, "worker_id": candidate.row.worker_id}
-    try:
-        prepared = call(
-            "PrepareTensorRead",
-            candidate.endpoint,
-            lambda: stub.PrepareTensorRead(p2p.PrepareTensorReadRequest(**ids), timeout=CALL_S),
-        )
-        return prepared.lease_id, prepared.manifest
-    except PreconditionError as error:
-        cause: Any = error.__cause__
-        if cause.code() is not grpc.StatusCode.UNIMPLEMENTED:
-            raise
-    manifest = call(
-        "GetTensorManifest",
-        candidate.endpoint,
-        lambda: stub.GetTensorManifest(p2p.GetTensorManifestRequest(**ids), timeout=CALL_S),
-    )
-    return "", manifest
-
-
-def _connect_published(
-    entry: SourceEntry, agent_name: str, endpoint: str, backend: TransferBackend, deadline_s: float
-) -> str:
-    metadata = entry.worker.backend_metadata
-    if isinstance(metadata, NixlMetadata) and metadata.blob:
-        return backend.connect(metadata.blob)
-    host, _, port = endpoint.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise PreconditionError(f"worker {entry.worker_id} published no usable NIXL endpoint: {endpoint!r}")
-    backend.connect_endpoint(agent_name, host, int(port), deadline_s=deadline_s)
-    return agent_name

@@ -15,7 +15,16 @@ from typing import Any
 import pytest
 from kubernetes_support import model_store, source_store
 
-from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, Pin, ProviderName, ReadLease
+from mx.core.model import (
+    TO_BE_VERIFIED,
+    Claim,
+    EntryKey,
+    EntryStatus,
+    ModelRecord,
+    Pin,
+    ProviderName,
+    ReadLease,
+)
 from mx.core.source import (
     ArtifactSource,
     NixlMetadata,
@@ -29,7 +38,6 @@ from mx.core.tensors import TensorDescriptor
 from mx.core.transitions import Held, Ready, Won
 from mx.errors import UnavailableError
 from mx.store.kubernetes import configmaps
-from mx.store.kubernetes.model_objects import TO_BE_VERIFIED
 from mx.store.kubernetes.names import cache_entry_name, entry_key, parse_entry_key
 from mx.testing.api_server import ApiServer
 from mx.testing.model_store_contract import KEY, claim, downloaded, finish, win

@@ -36,11 +36,12 @@ from typing import Any
 
 import grpc
 import torch
-from modelexpress import MxClient, p2p_pb2
+from modelexpress import p2p_pb2
 from modelexpress.adapter import EngineAdapter, StrategyFailed
 from modelexpress.load_strategy.base import publish_metadata, register_tensors, unpublish_metadata
 from modelexpress.load_strategy.context import LoadContext, LoadResult
 from modelexpress.load_strategy.rdma_strategy import RdmaStrategy
+from modelexpress.metadata.client_factory import create_metadata_client
 from modelexpress.metadata.worker_server import TensorReadLease, prepare_tensor_read
 from modelexpress.nixl_transfer import NixlTransferManager
 
@@ -135,7 +136,7 @@ class Worker:
                 expert_parallel_size=1,
                 dtype="bfloat16",
             ),
-            mx_client=MxClient(),
+            mx_client=create_metadata_client(worker_rank=task.get("rank", 0)),
             worker_id=task["worker_id"],
             adapter=TensorsAdapter(self.tensors),
             accelerator_backend=HostDevice(),

@@ -27,9 +27,10 @@ from mx.errors import InvalidArgumentError, MxError, PreconditionError
 from mx.testing.transfer_contract import buffer, extents, read, region
 from mx.transfer.digests import XXH3, host_digest
 from mx.transfer.memory import MemoryBackend, MemoryFabric
+from mx.transfer.opening import open_session
 from mx.transfer.peer import PeerService, WorkerService
 from mx.transfer.served import Offer, ServedSource
-from mx.transfer.session import Candidate, Session, open_session
+from mx.transfer.session import Candidate, Session
 from mx.wire.manifest import pack_u64
 from mx.wire.runtime import service_handler
 from mx.wire.v1 import p2p, peer

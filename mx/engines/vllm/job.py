@@ -39,6 +39,7 @@ from mx.errors import MxError, PreconditionError
 from mx.transfer.digests import Digester
 from mx.transfer.engine import TransferEngine
 from mx.transfer.outcome import Failed, Loaded, LocalTensors, Outcome, Skipped
+from mx.transfer.service import ServiceClient
 from mx.transfer.torch_tensors import (
     SUM64P,
     NamedTensor,
@@ -89,7 +90,7 @@ class LoadJob:
         self._fresh_state: host_state.ScalarMap = {}
         self._obstacle = ""
         self._identity: SourceIdentity | None = None
-        self._client: SyncClient | None = None
+        self._client: SyncClient | ServiceClient | None = None
         self._engine: TransferEngine | None = None
         self._started_at_ms = time.time_ns() // 1_000_000
 
@@ -372,9 +373,10 @@ class LoadJob:
             self._close()
             return
         assert self._identity is not None
-        start_death_watch(
-            self._settings, WorkerKey(source_id(self._identity), self._engine.worker_id, self._rank)
-        )
+        if isinstance(self._client, SyncClient):  # a Service notices by itself
+            start_death_watch(
+                self._settings, WorkerKey(source_id(self._identity), self._engine.worker_id, self._rank)
+            )
         withdrawal = Withdrawal(self._close)
         # The source ends with the model, also when the process lives on.
         weakref.finalize(model, withdrawal.now).atexit = False

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mx.core.model import (
+    TO_BE_VERIFIED,
     Claim,
     EntryKey,
     EntryStatus,
@@ -36,7 +37,6 @@ from mx.store.kubernetes.names import (
     to_date,
 )
 
-TO_BE_VERIFIED: Final = "known from an older release: its files are to be verified"
 _PHASES: Final = {
     EntryStatus.DOWNLOADING: "Downloading",
     EntryStatus.EVICTING: "Downloading",

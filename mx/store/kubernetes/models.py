@@ -36,6 +36,7 @@ from mx.store.kubernetes.model_objects import (
 )
 from mx.store.kubernetes.names import MODELS
 from mx.store.kubernetes.runs import EvictionRuns
+from mx.store.listing import model_order
 from mx.store.watchers import Watchers
 
 log = event_log(__name__)
@@ -197,7 +198,7 @@ class KubernetesModelStore:
         await self._ready()
         keys = [key for key in self._names if provider in (None, key.provider) and name in (None, key.name)]
         records: list[ModelRecord] = []
-        for number, key in enumerate(sorted(keys, key=_order)):
+        for number, key in enumerate(sorted(keys, key=model_order)):
             if number % _PAGE == _PAGE - 1:
                 await asyncio.sleep(0)  # a listing of everything must not hold up a heartbeat
             if (record := self._known(key)) is not None:
@@ -480,10 +481,6 @@ def _of_record(rule: Callable[[ModelRecord], ModelRecord | None]) -> Rule:
         return None if record is None else rule(record)
 
     return asked
-
-
-def _order(key: EntryKey) -> tuple[str, str, str, bool]:
-    return key.provider, key.name, key.commit, not key.weights
 
 
 def _numbers(record: ModelRecord) -> tuple[int, ...]:

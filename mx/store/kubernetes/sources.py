@@ -21,8 +21,6 @@ from mx.core.source import (
     SourceSummary,
     WorkerKey,
     WorkerRecord,
-    matches,
-    newest_first,
 )
 from mx.errors import UnavailableError
 from mx.logs import event_log
@@ -52,6 +50,7 @@ from mx.store.kubernetes.source_objects import (
     status_of,
 )
 from mx.store.kubernetes.spill import Spill
+from mx.store.listing import select_rows
 from mx.store.watchers import Watchers
 
 log = event_log(__name__)
@@ -139,9 +138,7 @@ class KubernetesSourceStore:
         else:
             values = iter(self._by_source.get(query.source_id, {}).values())
         rows = (row.summary for value in values for row in value.rows)
-        return newest_first(
-            (row for row in rows if matches(row, query, fresh_after_ms=fresh_after_ms)), limit=query.limit
-        )
+        return select_rows(rows, query, fresh_after_ms=fresh_after_ms)
 
     async def get(self, source_id: str, worker_id: str) -> SourceEntry | None:
         self._require_open()
