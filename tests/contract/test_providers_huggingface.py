@@ -621,7 +621,7 @@ async def test_a_listing_without_end_ends(hub: FakeHub, provider: HuggingFacePro
         (302, {"Location": "ftp://example.org/x"}, "redirects from http to ftp"),
         (302, {"Location": "/org/Model-7B/resolve/round"}, "redirects"),
         (302, {"Location": "http://[bad"}, NAME),
-        (302, {}, "answered 302"),
+        (302, {}, "refused with 302"),
         (206, {"Content-Range": "bytes 5-9/10"}, "range"),
         (206, {}, "range"),
         (200, {"Content-Encoding": "gzip"}, "compressed"),

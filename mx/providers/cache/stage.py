@@ -14,12 +14,13 @@ from mx.core.model import EntryKey, ListedFile, Listing
 from mx.errors import ConflictError, IntegrityError, InvalidArgumentError, MxError, PreconditionError
 from mx.providers.cache.entry import CompletionRecord, RecordedFile, records_in
 from mx.providers.cache.failures import disk_errors
-from mx.providers.cache.hashing import FileHash, check_digest
+from mx.providers.cache.hashing import FileHash
 from mx.providers.cache.journal import Held, Journal, Story, Writer
 from mx.providers.cache.layout import BOOKS, COMPLETE, CONDEMNED, folder_of, has_view, kept_files, slot_of
 from mx.providers.cache.publish import Publication
 from mx.providers.cache.staged import held_name, open_stage, part_name, settle_parts, verified
 from mx.providers.cache.tree import Folder, Folders, Site
+from mx.providers.digests import check_digest
 
 _ATTEMPTS = 20
 _SYNC = getattr(os, "fdatasync", os.fsync)
