@@ -19,7 +19,7 @@ _CHANGED = frozenset({412, 416})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 # Words an answer of 300 and above that is final; its body is there, as far as REFUSAL_BYTES.
-Refusal = Callable[[httpx2.Response, str], MxError]
+Refusal = Callable[[httpx2.Response, str], MxError | TransientError]
 
 
 def redirect_of(answer: httpx2.Response, what: str) -> httpx2.URL | None:

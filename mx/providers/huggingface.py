@@ -41,6 +41,7 @@ from mx.errors import (
 from mx.ports import Progress
 from mx.providers.http import Asked, HttpReads, HttpRules
 from mx.providers.landing import open_landing
+from mx.providers.listings import require_tree
 
 Token = Callable[[], str | None]
 
@@ -109,7 +110,7 @@ class HuggingFaceProvider:
             asked = self._asked(page.next_url, what=str(key))
         else:
             raise IntegrityError(f"{key}: the listing did not end after {_PAGES} pages")
-        _require_tree(files, str(key))
+        require_tree(files, str(key))
         kept = [file for path, file in sorted(files.items()) if is_kept_file(path, weights=key.weights)]
         return Listing(key, tuple(kept))
 
@@ -257,11 +258,3 @@ def _file(item: object) -> ListedFile:
     if not isinstance(oid, str) or not pattern.fullmatch(oid) or type(size) is not int or size < 0:
         raise ValueError(f"digest of {path[:80]!r}")
     return ListedFile(safe_relative_path(path), size, digest=digest, etag=oid)
-
-
-def _require_tree(files: dict[str, ListedFile], what: str) -> None:
-    """No path is both a file and a folder; a disk could not hold that."""
-    for path in files:
-        for index, char in enumerate(path):
-            if char == "/" and path[:index] in files:
-                raise IntegrityError(f"{what}: {path[:index]} is listed as a file and as a folder")

@@ -24,35 +24,7 @@ from types import TracebackType
 from urllib.parse import parse_qs, unquote
 
 from mx.core.model import is_weight_file
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What happens to a request whose ``host:path`` (``hub:/api/…``, ``storage:/objects/…``) matches
-    ``where``; ``times`` None is always."""
-
-    where: str
-    times: int | None = 1
-    status: int = 0
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    cut_after: int | None = None  # bytes of the body, then the connection breaks
-    shorten_by: int = 0  # a whole answer, Content-Length and all, of a shorter file
-    corrupt: bool = False  # the last byte of the file is another one
-    etag: str | None = None
-    gate: threading.Event | None = None  # wait here: before the body, or after ``cut_after`` bytes
-    ignore_range: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One request as it came."""
-
-    host: str  # hub | storage
-    method: str
-    path: str
-    authorization: str
-    range: str
+from mx.testing.faults import Asked, Fault, Faults
 
 
 @dataclass(slots=True)
@@ -68,13 +40,12 @@ class FakeHub:
 
     def __init__(self, *, page_size: int = 1000) -> None:
         self.page_size = page_size
-        self.requests: list[Asked] = []
         self.bytes_served = 0
         self.tokens: set[str] = set()  # accounts; ``members`` may also read gated models
         self.members: set[str] = set()
         self._repositories: dict[str, _Repository] = {}
         self._objects: dict[str, bytes] = {}
-        self._faults: list[tuple[Fault, list[int]]] = []
+        self._faults = Faults()
         self._lock = threading.Lock()
         self._servers = [_Server(self, "hub"), _Server(self, "storage")]
         self.endpoint = f"http://127.0.0.1:{self._servers[0].server_port}"
@@ -88,9 +59,7 @@ class FakeHub:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for fault, _ in self._faults:
-            if fault.gate is not None:
-                fault.gate.set()
+        self._faults.release()
         for server in self._servers:
             server.shutdown()
             server.server_close()
@@ -117,30 +86,22 @@ class FakeHub:
             self._objects |= {_sha256(data): data for path, data in files.items() if is_weight_file(path)}
         return commit
 
+    @property
+    def requests(self) -> list[Asked]:
+        return self._faults.requests
+
     def fail(self, fault: Fault) -> None:
-        """From now on; of several that match, the oldest with times left acts."""
-        with self._lock:
-            self._faults.append((fault, [0]))
+        self._faults.add(fault)
 
     def mend(self) -> None:
-        """No more faults."""
-        with self._lock:
-            self._faults.clear()
+        self._faults.mend()
 
     def asked(self, where: str) -> list[Asked]:
         """The requests so far whose ``host:path`` matches."""
-        with self._lock:
-            return [one for one in self.requests if re.search(where, f"{one.host}:{one.path}")]
+        return self._faults.asked(where)
 
     def take_fault(self, asked: Asked) -> Fault | None:
-        with self._lock:
-            self.requests.append(asked)
-            for fault, used in self._faults:
-                left = fault.times is None or used[0] < fault.times
-                if left and re.search(fault.where, f"{asked.host}:{asked.path}"):
-                    used[0] += 1
-                    return fault
-        return None
+        return self._faults.take(asked)
 
     def count(self, sent: int) -> None:
         with self._lock:

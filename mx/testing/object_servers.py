@@ -61,8 +61,8 @@ class _Server:
 
 
 class SeaweedFs(_Server):
-    """S3 with signatures. ``access_key`` may do everything, ``reader_key`` nothing, strangers nothing
-    but read the buckets named in ``public``."""
+    """S3 with signatures. ``access_key`` may do everything, ``denied_key`` nothing, and strangers read
+    the buckets named in ``public``."""
 
     access_key, secret_key = "MXTESTADMIN000000000", "admin/secret+of=the/tests"
     denied_key, denied_secret = "MXTESTDENIED00000000", "another/secret"
@@ -70,6 +70,7 @@ class SeaweedFs(_Server):
     def __init__(self, folder: Path, *, public: Sequence[str] = ()) -> None:
         super().__init__(folder)
         self._public = tuple(public)
+        self._ports: tuple[int, ...] = ()
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -81,11 +82,19 @@ class SeaweedFs(_Server):
         command = [
             str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "server",
             f"-dir={self._folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.port={s3}",
-            f"-s3.config={self._folder / 's3.json'}", "-s3.iam=false", "-s3.port.iceberg=0",
+            f"-s3.config={self._folder / 's3.json'}", "-s3.iam=false",
+            "-s3.port.iceberg=0", "-s3.port.lance=0",
             "-master.volumeSizeLimitMB=1024", "-volume.max=100", "-master.telemetry=false", *ports,
         ]  # fmt: skip
+        self._ports = (s3, *others)
         self._start(command, port=s3, answers=lambda port: _answers(port, "/", below=500))
         return self
+
+    def _stop(self) -> None:
+        super()._stop()
+        for port in self._ports:
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108  # where it puts them
+                left.unlink(missing_ok=True)
 
     def _identities(self) -> object:
         def identity(name: str, key: str, secret: str, actions: list[str]) -> object:

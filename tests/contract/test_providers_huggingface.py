@@ -32,7 +32,8 @@ from mx.errors import (
 from mx.providers.http import HttpRules
 from mx.providers.huggingface import HuggingFaceProvider, read_token
 from mx.providers.retry import RetryRule
-from mx.testing.fake_hub import FakeHub, Fault
+from mx.testing.fake_hub import FakeHub
+from mx.testing.faults import Fault
 from mx.testing.provider_contract import (
     FILES,
     KEPT,
@@ -42,6 +43,7 @@ from mx.testing.provider_contract import (
     ProviderContract,
     file_of,
     listing_of,
+    open_files_below,
 )
 
 NAME = "org/Model-7B"
@@ -728,10 +730,6 @@ async def test_no_descriptor_is_left_open(
         with pytest.raises((asyncio.CancelledError, IntegrityError)):
             await task
 
-    def open_files() -> int:
-        links = (os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd"))
-        return sum(os.path.realpath(link).startswith(str(tmp_path)) for link in links)
-
     for number in range(30):
         await fail(number)
-        assert open_files() == 0
+        assert open_files_below(tmp_path) == []

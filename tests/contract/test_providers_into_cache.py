@@ -14,7 +14,8 @@ from mx.ports import EntryCache, Provider
 from mx.providers.cache import open_cache
 from mx.providers.huggingface import HuggingFaceProvider
 from mx.providers.local import LocalProvider
-from mx.testing.fake_hub import FakeHub, Fault
+from mx.testing.fake_hub import FakeHub
+from mx.testing.faults import Fault
 from mx.testing.provider_contract import FILES, KEPT, LARGE, WEIGHTS, listing_of
 
 HUB_REF = ModelRef(ProviderName.HUGGING_FACE, "org/Model-7B")
