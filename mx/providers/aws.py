@@ -79,10 +79,10 @@ def endpoint_address(endpoint: str, *, allow_http: bool) -> str:
     return text.rstrip("/")
 
 
-def find_botocore_keys() -> FindKeys:
+def find_botocore_keys(*, believed_s: float = _BELIEVED_S) -> FindKeys:
     """Looks for credentials in botocore's order, each time it is called. PreconditionError without it.
 
-    Those of roles renew themselves. Others, and that there are none, are believed for a while.
+    Those of roles renew themselves. Others, and that there are none, are believed for ``believed_s``.
     """
     session_of, exceptions = _botocore("session").Session, _botocore("exceptions")
     renewing = _botocore("credentials").RefreshableCredentials
@@ -94,7 +94,7 @@ def find_botocore_keys() -> FindKeys:
         try:
             if not isinstance(found, renewing) and time.monotonic() >= until_s:
                 found = session_of().get_credentials()
-                until_s = time.monotonic() + _BELIEVED_S
+                until_s = time.monotonic() + believed_s
             frozen = None if found is None else found.get_frozen_credentials()
         except exceptions.BotoCoreError as error:
             raise UnauthenticatedError(

@@ -133,7 +133,7 @@ class GcsProvider:
                     await self._reads.fill(landing, asked)
                 except NotFoundError as error:  # that generation is: it was deleted or overwritten
                     await landing.discard()
-                    raise gone(key, file) from error
+                    raise gone(key, file.path) from error
             await landing.finish()
 
     async def close(self) -> None:

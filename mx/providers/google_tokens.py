@@ -22,6 +22,8 @@ from mx.providers.retry import TransientError
 _SCOPES = ("https://www.googleapis.com/auth/devstorage.read_only",)
 _TOKEN_S = 60.0
 _BELIEVED_S = 60.0  # to find that there are none takes seconds of asking for a metadata service
+# What google-auth lets through when it reads a file that holds something else.
+_NO_CREDENTIALS = (OSError, ValueError, TypeError, KeyError, AttributeError)
 INSTALL = "pip install 'modelexpress-mx[gcs]'"
 
 
@@ -76,7 +78,7 @@ class GoogleTokens:
                     f"no Google access token: {_words(error)}", remedy="check the network, or try again later"
                 )
             ) from error
-        except (self._errors.GoogleAuthError, OSError, ValueError) as error:
+        except (self._errors.GoogleAuthError, *_NO_CREDENTIALS) as error:
             self._credentials = None  # the file may be mended meanwhile
             raise UnauthenticatedError(
                 f"the Google credentials can't be used: {_words(error)}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mx.core.model import EntryKey, ListedFile, ModelRef, is_kept_file, safe_relative_path
+from mx.core.model import EntryKey, ModelRef, is_kept_file, safe_relative_path
 from mx.errors import IntegrityError, InvalidArgumentError, NotFoundError, PreconditionError
 
 _MOST_OBJECTS = 100_000  # more would also be more than a completion record holds
@@ -58,10 +58,10 @@ def require_model(ref: ModelRef, objects: Iterable[StoredObject]) -> None:
         )
 
 
-def gone(key: EntryKey, file: ListedFile) -> PreconditionError:
+def gone(key: EntryKey, path: str) -> PreconditionError:
     """A listed object that is not there any more."""
     return PreconditionError(
-        f"{key}: {file.path} changed since it was listed: it is gone",
+        f"{key}: {path} changed since it was listed: it is gone",
         remedy="ask again: it is then listed anew",
     )
 

@@ -111,7 +111,7 @@ class S3Provider:
                     await self._reads.fill(landing, asked)
                 except NotFoundError as error:
                     await landing.discard()
-                    raise gone(key, file) from error
+                    raise gone(key, file.path) from error
             await landing.finish()
 
     async def close(self) -> None:
@@ -169,7 +169,10 @@ class S3Provider:
     async def _head(self, key: EntryKey, bucket: str, one: StoredObject) -> StoredObject:
         what = f"{key}: {one.key}"
         asked = await self._asked(bucket, one.key, what=what, also={"x-amz-checksum-mode": "ENABLED"})
-        head = read_head(await self._reads.get_head(asked), one, what)
+        try:
+            head = read_head(await self._reads.get_head(asked), one, what)
+        except NotFoundError as error:
+            raise gone(key, one.key) from error
         self._heads[bucket, one] = head
         while len(self._heads) > _KNOWN_HEADS:
             self._heads.popitem(last=False)

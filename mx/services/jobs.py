@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 
+from mx.core.cached import CachedEntry
 from mx.core.model import EntryKey, EntryStatus, ModelRecord
 from mx.core.progress import EnsureUpdate, RateMeter, describe, time_left_s
 from mx.core.transitions import is_claimed
@@ -17,6 +18,8 @@ from mx.services.downloads import Admit, ClaimLostError, Download, DownloadRules
 from mx.services.threads import in_thread
 
 log = event_log(__name__)
+
+_FILES_GONE = "its files are gone from the cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class JobTools:
     rules: JobRules
     admit: Admit
     used: Callable[[EntryKey], None]
+    changes: Callable[[CachedEntry], Awaitable[tuple[str, ...]]]
 
 
 class Job:
@@ -128,15 +132,17 @@ class Job:
                 await self._follow(record)
 
     async def _check_ready(self, record: ModelRecord) -> None:
-        """A record is no proof: without its files the entry is downloaded again."""
+        """A record is no proof: without its files, or with older ones, the entry is downloaded again."""
         entry = await in_thread(self._tools.cache.entry, self.key)
-        if entry is not None:
+        changed = () if entry is None else await self._tools.changes(entry)
+        if entry is not None and not changed:
             self._tools.used(self.key)
             self.end(_downloaded(self.key, entry.total_bytes, len(entry.files), "already in the cache"))
             return
-        log.warn("record without files", model=str(self.key))  # noqa: G010  # an EventLog
+        log.warn("record without files", model=str(self.key), changed=len(changed))  # noqa: G010  # an EventLog
+        message = f"{_named(changed)} changed at the provider" if changed else _FILES_GONE
         await self._tools.store.put(
-            _without_files(record, now_ms=self._tools.clock.now_ms()), observed=record
+            _to_download(record, message, now_ms=self._tools.clock.now_ms()), observed=record
         )
 
     async def _follow(self, record: ModelRecord) -> None:
@@ -163,7 +169,7 @@ class Job:
         self.download = download = self._new_download(won)
         try:
             done = await in_thread(self._tools.cache.entry, self.key)
-            if done is None:  # else the record was lost, the files were not
+            if done is None or await self._tools.changes(done):  # else only the record was lost
                 log.info("download started", model=str(self.key), resumed=won.resumed, token=won.claim.token)
                 done = await download.run()
         except asyncio.CancelledError:
@@ -320,13 +326,17 @@ def _backing_off(record: ModelRecord, now_ms: int) -> str:
     return f"{record.message or 'the last download failed'}; the next attempt may start in {wait}"
 
 
-def _without_files(record: ModelRecord, *, now_ms: int) -> ModelRecord:
+def _named(paths: tuple[str, ...]) -> str:
+    return paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} other files"
+
+
+def _to_download(record: ModelRecord, message: str, *, now_ms: int) -> ModelRecord:
     return ModelRecord(
         record.key,
         EntryStatus.ERROR,
         record.created_at_ms,
         record.last_used_at_ms,
-        message="its files are gone from the cache",
+        message=message,
         retry_at_ms=now_ms,
         requested_revision=record.requested_revision,
     )

@@ -85,6 +85,7 @@ class _Exchange(BaseHTTPRequestHandler):
             headers.get("range", ""),
             headers,
         )
+        sent = self.rfile.read(int(headers.get("content-length", "0")))
         fault = self.server.proxy.faults.take(asked) or Fault("")
         if fault.status and fault.body is None:
             fault_body: bytes | None = b"a fault"
@@ -98,7 +99,7 @@ class _Exchange(BaseHTTPRequestHandler):
         target = self.server.proxy.target
         upstream = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
         try:
-            upstream.request(self.command, self.path, headers=headers)
+            upstream.request(self.command, self.path, body=sent or None, headers=headers)
             answer = upstream.getresponse()
             kept = {name: value for name, value in answer.getheaders() if name.lower() not in _OF_THE_BODY}
             if self.command == "HEAD":
@@ -107,7 +108,7 @@ class _Exchange(BaseHTTPRequestHandler):
         finally:
             upstream.close()
 
-    do_HEAD = do_GET  # noqa: N815  # the base class's name
+    do_HEAD = do_POST = do_GET  # noqa: N815  # the base class's names
 
     def _send(self, status: int, headers: dict[str, str], body: bytes, fault: Fault) -> None:
         kept = body[: len(body) - fault.shorten_by]

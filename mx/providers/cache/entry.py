@@ -83,7 +83,10 @@ class CompletionRecord:
         folder = root.joinpath(*folder_of(self.key))
         if has_view(self.key.provider):
             folder = folder.joinpath(*view_of(self.key.commit))
-        files = tuple(CachedFile(f.path, f.size_bytes, f.digest, f.xxh3) for f in self.files)
+        files = tuple(
+            CachedFile(f.path, f.size_bytes, f.digest, f.xxh3, etag=f.etag, mtime_ns=f.mtime_ns)
+            for f in self.files
+        )
         return CachedEntry(self.key, folder, files, self.completed_at_ms)
 
 
