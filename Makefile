@@ -34,7 +34,10 @@ $(INTEROP_VENV)/.installed: pyproject.toml scripts/setup-interop.sh
 	scripts/setup-interop.sh
 
 test: check $(INTEROP_VENV)/.installed ## everything that needs no vLLM
-	MX_INTEROP_PYTHON=$(abspath $(INTEROP_VENV))/bin/python $(BIN)/python -m pytest -m "not vllm" $(ARGS)
+	MX_INTEROP_PYTHON=$(abspath $(INTEROP_VENV))/bin/python $(BIN)/python -m pytest -m "not vllm and not images" $(ARGS)
+
+test-images: $(VENV)/.developer ## build the images and run the chart in them (root, buildah, mmdebstrap; about 2 minutes)
+	$(BIN)/python -m pytest -m images tests/charts $(ARGS)
 
 test-vllm: ## the tests with a real vLLM, set up in .venv-vllm (about 6 minutes on two cores)
 	scripts/setup-vllm.sh
@@ -59,4 +62,4 @@ bench: $(VENV)/.installed $(INTEROP_VENV)/.installed ## the benchmarks behind th
 clean: ## remove what the targets made
 	rm -rf $(VENV) .venv-vllm .venv-interop .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help demo check test test-vllm demo-vllm protos format bench clean
+.PHONY: help demo check test test-images test-vllm demo-vllm protos format bench clean

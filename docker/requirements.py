@@ -32,4 +32,4 @@ def installed(names: list[str]) -> list[str]:
 if __name__ == "__main__":
     first, rest = sys.argv[1], sys.argv[2:]
     lines = installed(rest) if first == "--installed" else wanted([one for one in first.split(",") if one])
-    print(*lines, sep="\n")
+    sys.stdout.writelines(f"{line}\n" for line in lines)

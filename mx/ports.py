@@ -470,6 +470,10 @@ class EntryCache(Protocol):
         """The commit that a revision (None: the default one) meant when it was last downloaded."""
         ...
 
+    def commits(self, provider: ProviderName, name: str) -> tuple[str, ...]:
+        """Commits of which files lie here, whole or not, whoever brought them ("" where there are none)."""
+        ...
+
     def point(self, key: EntryKey, revision: str | None) -> None:
         """Let a revision (None: the default one) mean this commit, for us and for other tools."""
         ...

@@ -235,8 +235,21 @@ def open_client_cache(settings: Settings, provider: ProviderName) -> DiskCache:
     """
     from mx.providers.cache import open_cache
 
-    name = "huggingface" if provider is ProviderName.HUGGING_FACE else provider.value
-    return open_cache(settings.client_cache_root(name), now_ms=SystemClock().now_ms)
+    root, only = client_root(settings, provider)
+    return open_cache(root, now_ms=SystemClock().now_ms, only=only)
+
+
+def client_root(settings: Settings, provider: ProviderName) -> tuple[Path, frozenset[str] | None]:
+    """The root of that cache, and which names below it are the cache's (None: all).
+
+    Where nobody named a root, models of NGC lie in the folder of NGC's own tools, whose parent is
+    everybody's.
+    """
+    main = settings.client_cache_root("huggingface")
+    if provider is not ProviderName.NGC:
+        return main, None
+    ngc = settings.client_cache_root("ngc")
+    return (main, None) if ngc == main / "ngc" else (ngc.parent, frozenset({ngc.name}))
 
 
 def _open_cache(settings: Settings, clock: Clock) -> EntryCache:
@@ -267,6 +280,8 @@ async def _keep_cache(settings: Settings, models: ModelsService, eviction: Evict
     async with asyncio.TaskGroup() as tasks:
         reconciling = models.run_reconcile(settings.cache.reconcile_interval_s, looked=looked.set)
         tasks.create_task(reconciling, name="reconcile")
+        older = models.run_older(settings.cache.reconcile_interval_s)
+        tasks.create_task(older, name="records of an older registry")
         if settings.cache.eviction.enabled:
             tasks.create_task(evict(), name="eviction")
 

@@ -24,7 +24,15 @@ from mx.logs import event_log
 from mx.ports import Clock, EntryCache, ModelStore
 from mx.services.sources import SourcesService
 from mx.services.transfers import TransfersService
-from mx.wiring import Services, SystemClock, eviction_policy, model_services, owner_name
+from mx.wiring import (
+    Services,
+    SystemClock,
+    client_root,
+    eviction_policy,
+    model_services,
+    open_client_cache,
+    owner_name,
+)
 
 if TYPE_CHECKING:
     from mx.config import Settings
@@ -54,7 +62,7 @@ async def open_local(settings: Settings, *, clock: Clock | None = None) -> Async
     from mx.store.memory import MemorySourceStore
 
     clock = clock or SystemClock()
-    cache = await asyncio.to_thread(_open_caches, settings, clock)
+    cache = await asyncio.to_thread(_open_caches, settings)
     store, records = await _open_records(settings, cache.root)
     providers = open_providers(_with_own_rights(settings))
     models, eviction = model_services(
@@ -95,25 +103,15 @@ async def open_local(settings: Settings, *, clock: Clock | None = None) -> Async
             await store.close()
 
 
-def local_roots(settings: Settings) -> dict[ProviderName, Path]:
-    """Where models of each provider lie: below the root, and NGC's in the folder of NGC's own tools."""
-    main = settings.client_cache_root("huggingface")
-    roots = dict.fromkeys(ProviderName, main)
-    ngc = settings.client_cache_root("ngc")
-    return roots if ngc == main / "ngc" else roots | {ProviderName.NGC: ngc.parent}
-
-
 def find_here(settings: Settings, key: EntryKey, *, told: EntryDetail | None) -> Path | None:
     """The folder of a server's entry if this machine sees it: below its own root, or at the server's path.
 
     ``told`` is what the server says of the entry, None when it says nothing. A folder of the same name
     with other files is not it. Blocking.
     """
-    from mx.providers.cache import open_cache
-
     with suppress(MxError):
-        root = local_roots(settings)[key.provider]
-        entry = open_cache(root, only=frozenset()).entry(key) if root.is_dir() else None
+        root, _ = client_root(settings, key.provider)
+        entry = open_client_cache(settings, key.provider).entry(key) if root.is_dir() else None
         if entry is not None and (told is None or _sizes(entry.files) == _sizes(told.files)):
             return entry.root
     if told is not None and told.root:
@@ -130,18 +128,13 @@ def _sizes(files: Iterable[CachedFile | ShownFile]) -> set[tuple[str, int]]:
     return {(file.path, file.size_bytes) for file in files}
 
 
-def _open_caches(settings: Settings, clock: Clock) -> EntryCache:
-    from mx.providers.cache import open_cache
+def _open_caches(settings: Settings) -> EntryCache:
     from mx.providers.cache.split import SplitCache
 
-    roots = local_roots(settings)
-    main = open_cache(roots[ProviderName.HUGGING_FACE], now_ms=clock.now_ms)
-    ngc = roots[ProviderName.NGC]
-    if ngc == roots[ProviderName.HUGGING_FACE]:
+    main = open_client_cache(settings, ProviderName.HUGGING_FACE)
+    if client_root(settings, ProviderName.NGC)[1] is None:
         return main
-    # ~/.cache is everybody's: only the folder below it is this cache's.
-    aside = open_cache(ngc, now_ms=clock.now_ms, only=frozenset({"ngc"}))
-    return SplitCache(main, {ProviderName.NGC: aside})
+    return SplitCache(main, {ProviderName.NGC: open_client_cache(settings, ProviderName.NGC)})
 
 
 async def _open_records(settings: Settings, root: Path) -> tuple[ModelStore, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +12,11 @@ import typer
 from mx.cli.exits import failure_of
 from mx.cli.options import Invocation, invocation_of, open_local_client, settings_of_command
 from mx.cli.progress import Bar
-from mx.client.download import Obtained, Strategy, Via, Wanted, obtain
+from mx.client.download import Obtained, Strategy, Tell, Via, Wanted, follow, obtain
+from mx.core.model import EntryStatus
+from mx.core.progress import EnsureUpdate
 from mx.core.units import format_size
-from mx.errors import MxError, UsageError
+from mx.errors import MxError, PreconditionError, UsageError
 
 if TYPE_CHECKING:
     from mx.client.base import Client
@@ -84,23 +85,28 @@ async def _download(ctx: typer.Context, wanted: Wanted, strategy: Strategy) -> L
     run = invocation_of(ctx)
     settings = settings_of_command(run)
     server = run.connect(settings)
-
     bar = Bar(run.out)
 
     def fall_back(error: MxError) -> None:
         bar.end()
         run.out.say(f"not by way of {settings.client.endpoint}: {error.message}; downloading directly")
 
-    def local() -> AbstractAsyncContextManager[Client]:
-        return open_local_client(ctx)
+    async def by_server(wanted: Wanted, tell: Tell) -> EnsureUpdate:
+        if settings.cache.shared_storage:
+            return await follow(server, wanted, tell)
+        return await _receive(settings, server, wanted, tell)
+
+    async def directly(wanted: Wanted, tell: Tell) -> EnsureUpdate:
+        async with open_local_client(ctx) as client:
+            return await follow(client, wanted, tell)
 
     try:
         with bar:
             obtained = await obtain(
                 wanted,
                 strategy=strategy,
-                server=server,
-                local=local,
+                by_server=by_server,
+                directly=directly,
                 tell=lambda update: bar.download(update, now_s=run.now()),
                 fall_back=fall_back,
             )
@@ -109,20 +115,42 @@ async def _download(ctx: typer.Context, wanted: Wanted, strategy: Strategy) -> L
         await server.close()
 
 
+async def _receive(settings: Settings, server: Client, wanted: Wanted, tell: Tell) -> EnsureUpdate:
+    """The server has it, then its files come here."""
+    from mx.client.grpc import GrpcClient
+    from mx.client.receive import ReceiveRules, receive
+    from mx.wiring import open_client_cache
+
+    if not isinstance(server, GrpcClient):
+        raise PreconditionError("files come from a server only", remedy="leave out --no-shared-storage")
+    cache = await asyncio.to_thread(open_client_cache, settings, wanted.ref.provider)
+    chunk = settings.cache.transfer_chunk_bytes
+    chosen = settings.explicit("cache.transfer_chunk_size")
+    rules = ReceiveRules(stream_chunk_bytes=chunk) if chosen else ReceiveRules()
+    entry = await receive(
+        server,
+        wanted.ref,
+        cache=cache,
+        weights=wanted.weights,
+        force=wanted.force,
+        told=tell,
+        rules=rules,
+    )
+    size, files = entry.total_bytes, len(entry.files)
+    return EnsureUpdate(entry.key, EntryStatus.DOWNLOADED, "received", size, size, files, files)
+
+
 async def _place(settings: Settings, server: Client, obtained: Obtained) -> Path | None:
     """Where this machine has the entry, or sees the server's; None where it does not."""
     from mx.client.operations import NotOfferedError
     from mx.wiring_local import find_here
 
-    key = obtained.update.key
-    if obtained.via is Via.DIRECT:
-        return await asyncio.to_thread(find_here, settings, key, told=None)
-    if not settings.cache.shared_storage:
-        return None
-    try:
-        told = await server.show_model(key)
-    except NotOfferedError:
-        told = None
-    except MxError:  # removed in this moment, or the server ended: the download itself is done
-        return None
+    key, told = obtained.update.key, None
+    if obtained.via is Via.SERVER and settings.cache.shared_storage:
+        try:
+            told = await server.show_model(key)
+        except NotOfferedError:
+            pass
+        except MxError:  # removed in this moment, or the server ended: the download itself is done
+            return None
     return await asyncio.to_thread(find_here, settings, key, told=told)

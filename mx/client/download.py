@@ -1,12 +1,9 @@
-"""Getting a model by way of the server, without it, or whichever works.
-
-Two clients of one interface: the server's, and one over a cache directory of this machine.
-"""
+"""Getting a model by way of the server, without it, or whichever works."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,16 +12,15 @@ from mx.core.model import EntryStatus, ModelRef
 from mx.core.progress import EnsureUpdate
 from mx.errors import (
     DeadlineError,
-    ErrorCode,
     IntegrityError,
     InternalError,
     MxError,
     NotFoundError,
     PermissionDeniedError,
     PreconditionError,
-    SettingsError,
     UnauthenticatedError,
     UnavailableError,
+    error_of_code,
 )
 
 
@@ -57,20 +53,20 @@ class Obtained:
     refused: MxError | None = None
 
 
-Opened = Callable[[], AbstractAsyncContextManager[Client]]
 Tell = Callable[[EnsureUpdate], None]
+Way = Callable[[Wanted, Tell], Awaitable[EnsureUpdate]]
 
 
 async def obtain(
     wanted: Wanted,
     *,
     strategy: Strategy,
-    server: Client,
-    local: Opened,
+    by_server: Way,
+    directly: Way,
     tell: Tell,
     fall_back: Callable[[MxError], None],
 ) -> Obtained:
-    """The model, in the server's cache or in the local one, which is opened when it is needed.
+    """The model, by one of two ways.
 
     ``tell`` hears updates, ``fall_back`` the reason once the server is given up. Raises the MxError
     of the way that was taken last.
@@ -78,14 +74,13 @@ async def obtain(
     refused: MxError | None = None
     if strategy is not Strategy.DIRECT:
         try:
-            return Obtained(await follow(server, wanted, tell), Via.SERVER)
+            return Obtained(await by_server(wanted, tell), Via.SERVER)
         except MxError as error:
             if strategy is Strategy.SERVER_ONLY or not may_work_directly(error):
                 raise
             refused = error
             fall_back(error)
-    async with local() as client:
-        return Obtained(await follow(client, wanted, tell), Via.DIRECT, refused)
+    return Obtained(await directly(wanted, tell), Via.DIRECT, refused)
 
 
 async def follow(client: Client, wanted: Wanted, tell: Tell) -> EnsureUpdate:
@@ -98,7 +93,9 @@ async def follow(client: Client, wanted: Wanted, tell: Tell) -> EnsureUpdate:
             elif update.status is EntryStatus.DOWNLOADED:
                 return update
             else:
-                raise error_of(update)
+                named = update.message.startswith(update.key.name)
+                about = "" if named else f"{update.key}: "
+                raise error_of_code(update.code, f"{about}{update.message}")
     raise UnavailableError(f"nothing more was heard of {wanted.ref}", remedy="ask again")
 
 
@@ -118,11 +115,3 @@ def may_work_directly(error: MxError) -> bool:
         | PreconditionError
         | InternalError,  # also what a published server's failure without a code becomes
     )
-
-
-def error_of(update: EnsureUpdate) -> MxError:
-    """A failed download as the error that it would have been here."""
-    code = update.code or ErrorCode.INTERNAL
-    kinds: list[type[MxError]] = [kind for kind in MxError.__subclasses__() if kind is not SettingsError]
-    kind = next((kind for kind in kinds if kind.code is code), InternalError)
-    return kind(f"{update.key}: {update.message}")

@@ -91,9 +91,17 @@ class CacheReconciled:
     adopted: int
     without_files: int
     removals_finished: int
-    verified: int
     failed: int
     bytes_cleaned: int
+
+
+@dataclass(frozen=True, slots=True)
+class OlderSettled:
+    """Records of an older registry: whole entries now, or lacking files, or without any."""
+
+    verified: int
+    unfinished: int
+    without_files: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,5 +120,6 @@ Count = (
     | EvictionDone
     | ModelsRemoved
     | CacheReconciled
+    | OlderSettled
     | SourcesReaped
 )

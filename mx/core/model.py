@@ -158,6 +158,10 @@ class ReadLease:
     expires_at_ms: int
 
 
+# Message of a record that an older registry left and that nobody has compared with the disk yet.
+TO_BE_VERIFIED = "known from an older release: its files are to be verified"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
     """What the store knows of one entry. Times are Unix milliseconds by the store's clock.

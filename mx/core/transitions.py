@@ -18,7 +18,15 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import assert_never
 
-from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, ReadLease
+from mx.core.model import (
+    TO_BE_VERIFIED,
+    Claim,
+    EntryKey,
+    EntryStatus,
+    ModelRecord,
+    ProviderName,
+    ReadLease,
+)
 from mx.errors import InvalidArgumentError
 
 
@@ -65,6 +73,13 @@ class Free(Enum):
 def is_claimed(record: ModelRecord, *, now_ms: int) -> bool:
     """Whether an owner is at work whose claim has not expired."""
     return record.claim is not None and record.claim.expires_at_ms > now_ms
+
+
+def is_older(record: ModelRecord) -> bool:
+    """Whether an older registry wrote it and nobody has settled it since (``mx.services.older``)."""
+    if record.key.provider is ProviderName.HUGGING_FACE and not record.key.commit:
+        return True  # "full, unknown revision": storage contract, section 3
+    return record.status is EntryStatus.DOWNLOADING and record.message == TO_BE_VERIFIED
 
 
 def is_pinned(record: ModelRecord, *, now_ms: int) -> bool:

@@ -29,6 +29,9 @@ class NoCache:
     def resolve(self, provider: ProviderName, name: str, revision: str | None) -> str | None:
         self._refuse()
 
+    def commits(self, provider: ProviderName, name: str) -> tuple[str, ...]:
+        self._refuse()
+
     def point(self, key: EntryKey, revision: str | None) -> None:
         self._refuse()
 

@@ -106,7 +106,7 @@ RECONCILE_RUNS = _counter("mx_reconcile_runs_total", "Comparisons of records and
 DRIFT = _counter(
     "mx_reconcile_drift_total",
     "What did not fit together: adopted (files without a record), without_files, removal_finished,"
-    " verified (of an older registry), failed.",
+    " failed; of an older registry verified and unfinished.",
     "kind",
 )
 REAPED = _counter("mx_sources_reaped_total", "Sources that fell silent: marked_stale, removed.", "action")

@@ -33,6 +33,7 @@ from mx.core.counts import (
     EvictionDone,
     ModelsRemoved,
     ModelWanted,
+    OlderSettled,
     SourcesReaped,
 )
 from mx.core.eviction import EvictionPolicy
@@ -153,6 +154,10 @@ class ServerMetrics:
                 self._count(names.FREED_BYTES, "removal", by=bytes_freed)
             case CacheReconciled():
                 self._reconciled(count)
+            case OlderSettled(verified, unfinished, without_files):
+                self._count(names.DRIFT, "verified", by=verified)
+                self._count(names.DRIFT, "unfinished", by=unfinished)
+                self._count(names.DRIFT, "without_files", by=without_files)
             case SourcesReaped(marked_stale, removed):
                 self._count(names.REAPED, "marked_stale", by=marked_stale)
                 self._count(names.REAPED, "removed", by=removed)
@@ -185,7 +190,6 @@ class ServerMetrics:
             ("adopted", count.adopted),
             ("without_files", count.without_files),
             ("removal_finished", count.removals_finished),
-            ("verified", count.verified),
             ("failed", count.failed),
         ):
             self._count(names.DRIFT, kind, by=number)

@@ -37,6 +37,7 @@ from mx.ports import Clock, EntryCache, ModelStore, NoTally, Providers, Tally
 from mx.services.eviction import EvictionService
 from mx.services.freshness import SharedQuestions, changes
 from mx.services.jobs import Job, JobRules, JobTools
+from mx.services.older import OlderRecords, OlderReport
 from mx.services.reads import ReadLeases
 from mx.services.reconcile import ReconcileReport, reconcile
 from mx.services.removal import DeleteReport, Moved, delete_model
@@ -94,6 +95,9 @@ class ModelsService:
         self._tasks = asyncio.TaskGroup()
         self._resolving: SharedQuestions[ModelRef, str] = SharedQuestions(self._tasks)
         self._comparing: SharedQuestions[EntryKey, tuple[str, ...]] = SharedQuestions(self._tasks)
+        self._older = OlderRecords(
+            store, cache, clock, providers=providers, owner=owner, rules=rules.job.download
+        )
         self._reads = ReadLeases(store, cache, clock, lease_s=rules.read_lease_s)
         self._tools = JobTools(
             store,
@@ -276,6 +280,24 @@ class ModelsService:
         report = replace(report, bytes_cleaned=cleaned)
         self._tally.add(report.count)
         return report
+
+    async def settle_older(self) -> OlderReport:
+        """Compare what an older registry knew with the disk and the provider's listing."""
+        report = await self._older.settle()
+        self._tally.add(report.count)
+        return report
+
+    async def run_older(self, interval_s: float) -> NoReturn:
+        """``settle_older`` now and then every ``interval_s``, by one of the servers that share the cache."""
+        turns = self._shared.turns("older registry", every_s=interval_s, place=self._cache_name)
+        async with aclosing(turns):
+            async for ours in turns:
+                try:
+                    if ours:
+                        await self.settle_older()
+                except MxError as error:
+                    log.error("older records not settled", error=str(error), retry_s=interval_s)
+        raise AssertionError("turns never end")
 
     async def run_reconcile(self, interval_s: float, *, looked: Callable[[], None] | None = None) -> NoReturn:
         """Now and then every ``interval_s``; outlives outages of the store.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mx.core.counts import CacheReconciled
 from mx.core.model import EntryKey, EntryStatus, ModelRecord
-from mx.core.transitions import is_claimed, is_pinned
+from mx.core.transitions import is_claimed, is_older, is_pinned
 from mx.errors import MxError
 from mx.logs import EventLog
 from mx.ports import Clock, EntryCache, ModelStore
@@ -38,7 +38,6 @@ class ReconcileReport:
             adopted=len(self.adopted),
             without_files=len(self.without_files),
             removals_finished=len(self.removals_finished),
-            verified=0,
             failed=len(self.failed),
             bytes_cleaned=self.bytes_cleaned,
         )
@@ -104,6 +103,8 @@ async def _judge(
     now_ms = clock.now_ms()
     if is_claimed(record, now_ms=now_ms):
         return None
+    if is_older(record):
+        return "unfinished"  # ``older`` judges those
     match record.status:
         case EntryStatus.EVICTING:
             claim = await store.mark_evicting(record.key, observed=record, now_ms=now_ms, owner=owner)

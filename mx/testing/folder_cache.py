@@ -46,6 +46,12 @@ class FolderCache:
     def resolve(self, provider: ProviderName, name: str, revision: str | None) -> str | None:
         return self.refs.get((provider, name, revision or "main"))
 
+    def commits(self, provider: ProviderName, name: str) -> tuple[str, ...]:
+        with self._lock:
+            return tuple(
+                sorted({key.commit for key in self.entries if (key.provider, key.name) == (provider, name)})
+            )
+
     def point(self, key: EntryKey, revision: str | None) -> None:
         self.refs[key.provider, key.name, revision or "main"] = key.commit
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -86,8 +86,10 @@ class Server:
         heartbeat_timeout_s: int = 90,
         reaper_interval_s: int = 30,
         gc_timeout_s: int = 3600,
+        env: Mapping[str, str] = {},
     ) -> None:
         self.home = home
+        self.env = env
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.database = home / "models.db"
@@ -121,7 +123,7 @@ class Server:
             return subprocess.Popen(
                 [*command, *args],
                 cwd=self.home,
-                env=environment(),
+                env=environment(**self.env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.PIPE,

@@ -29,12 +29,16 @@ def missing() -> str:
     """Why there can be no cluster here; empty if there can."""
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if not assets:
-        return "needs KUBEBUILDER_ASSETS, a folder with kube-apiserver and etcd"
-    absent = [
-        str(Path(assets, name)) for name in ("kube-apiserver", "etcd") if not Path(assets, name).exists()
-    ]
-    absent += [tool for tool in ("kubectl", "openssl") if shutil.which(tool) is None]
-    return f"needs {', '.join(absent)}" if absent else ""
+        return "needs KUBEBUILDER_ASSETS, a folder with kube-apiserver"
+    if not Path(assets, "kube-apiserver").exists():
+        return f"needs kube-apiserver in {assets}"
+    absent = [tool for tool in ("kubectl", "openssl") if shutil.which(tool) is None]
+    return f"needs {', '.join(absent)}" if absent else "" if _etcd() else "needs etcd"
+
+
+def _etcd() -> str | None:
+    """Beside the API server, or in the path."""
+    return shutil.which("etcd", path=os.pathsep.join([os.environ["KUBEBUILDER_ASSETS"], os.environ["PATH"]]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
     )
     etcd_urls = [f"http://127.0.0.1:{port}" for port in (client, peer)]
     etcd = [
-        *(assets / "etcd", "--data-dir", folder / "etcd", "--unsafe-no-fsync", "--log-level", "error"),
+        *(_etcd() or "etcd", "--data-dir", folder / "etcd", "--unsafe-no-fsync", "--log-level", "error"),
         *("--listen-client-urls", etcd_urls[0], "--advertise-client-urls", etcd_urls[0]),
         *("--listen-peer-urls", etcd_urls[1], "--initial-advertise-peer-urls", etcd_urls[1]),
         *("--initial-cluster", f"default={etcd_urls[1]}"),

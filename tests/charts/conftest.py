@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import chart_cluster
-import chart_containers
+import container_processes
 import pytest
 from chart_cluster import Cluster, running_cluster
 from chart_rendering import CHART, Helm, skip_or_fail
@@ -20,7 +20,7 @@ def helm() -> Iterator[Helm]:
 
 @pytest.fixture(scope="session")
 def containers_run_here() -> None:
-    skip_or_fail(chart_containers.missing())
+    skip_or_fail(container_processes.missing())
 
 
 @pytest.fixture(scope="session")

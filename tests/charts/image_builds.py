@@ -11,11 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from chart_rendering import ROOT
+from container_processes import Image
 
 BASE = "docker.io/library/python:3.12-slim"
 SUITE = "bookworm"
@@ -30,22 +29,6 @@ def missing() -> str:
         return "needs root, to build images"
     absent = [tool for tool in ("buildah", "mmdebstrap") if shutil.which(tool) is None]
     return f"needs {', '.join(absent)}" if absent else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A built image: its root file system, unpacked, and its configuration (OCI)."""
-
-    root: Path
-    config: dict[str, Any]
-
-    @property
-    def env(self) -> dict[str, str]:
-        return dict(one.split("=", 1) for one in self.config.get("Env", []))
-
-    @property
-    def argv(self) -> list[str]:
-        return [*self.config.get("Entrypoint", []), *self.config.get("Cmd", [])]
 
 
 class Builder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,14 @@ class Ran:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+
+@pytest.fixture(autouse=True)
+def _a_home_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith(("MX_", "MODEL_EXPRESS_", "HF_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
 
 
 @pytest.fixture
@@ -75,9 +84,11 @@ async def test_download_list_status_and_clear(mx: ModelServer, hub: FakeHub) -> 
         "message": "downloaded",
         "model_name": NAME,
         "provider": "hugging-face",
-        "strategy": "server-only",
+        "strategy": "smart-fallback",
         "resolved_revision": commit,
-        "path": None,
+        "path": str(mx.cache / "models--org--model" / "snapshots" / commit),
+        "via": "server",
+        "fallback_reason": None,
         "bytes": total,
         "files": len(FILES),
     }
@@ -106,12 +117,12 @@ async def test_download_list_status_and_clear(mx: ModelServer, hub: FakeHub) -> 
 
 async def test_failures_have_their_exit_codes_and_members(mx: ModelServer, hub: FakeHub) -> None:
     hub.add(NAME, FILES, gated=True)
-    gated = await cli(mx, "model", "download", NAME, "-f", "json")
+    gated = await cli(mx, "model", "download", NAME, "-s", "server-only", "-f", "json")
     assert gated.code == 5, gated.err
     assert gated.json["success"] is False
     assert (gated.json["model_name"], gated.json["provider"]) == (NAME, "hugging-face")
     assert gated.json["strategy"] == "server-only"
-    assert (await cli(mx, "model", "download", "org/nothing")).code in (3, 5)
+    assert (await cli(mx, "model", "download", "org/nothing", "-s", "server-only")).code in (3, 5)
     assert (await cli(mx, "model", "download", "a/b/c")).code == 1
     assert (await cli(mx, "model", "download", NAME, "-p", "floppy")).code == 2
     assert (await cli(mx, "cache", "pin", "org/nothing")).code == 3
@@ -129,7 +140,7 @@ async def test_a_directory_is_taken_only_from_below_the_roots(
     (tmp_path / "secret" / "config.json").write_text("{}")
     done = await cli(mx, "model", "download", str(folder), "-p", "local", "-f", "json")
     assert (done.code, done.json["provider"]) == (0, "local"), done.err
-    assert (await cli(mx, "model", "download", f"file://{tmp_path}/secret")).code == 5
+    assert (await cli(mx, "model", "download", f"file://{tmp_path}/secret", "-s", "server-only")).code == 5
 
 
 async def test_a_plan_is_what_evict_does_and_pins_keep(mx: ModelServer, hub: FakeHub) -> None:

@@ -160,7 +160,7 @@ def test_the_key_in_the_file_of_ngcs_tools_and_no_key_at_all(
     tmp_path: Path, ngc: FakeNgc, environ: dict[str, str]
 ) -> None:
     with server(tmp_path, environ | {"NGC_API_KEY": ""}) as (_, listen):
-        at = ("--endpoint", listen)
+        at = ("--strategy", "server-only", "--endpoint", listen)
         code, failed, _ = mx(tmp_path, environ, "model", "download", f"ngc://{NAME}", *at)
         assert (code, failed["success"]) == (5, False)
         assert "NGC_API_KEY" in json.dumps(failed)
@@ -169,6 +169,15 @@ def test_the_key_in_the_file_of_ngcs_tools_and_no_key_at_all(
         code, _, err = mx(tmp_path, environ, "model", "download", f"ngc://{NAME}", *at)
         assert code == 0, err
     assert KEY not in (tmp_path / "server.log").read_text()
+
+
+def test_without_a_server_it_comes_into_the_folder_of_ngcs_own_tools(
+    tmp_path: Path, ngc: FakeNgc, environ: dict[str, str]
+) -> None:
+    code, done, err = mx(tmp_path, environ, "model", "download", "ngc://acme/vision/tiny:1.0", "-s", "direct")
+    assert (code, done["strategy"]) == (0, "direct"), err
+    top = tmp_path / ".cache" / "ngc" / NAME
+    assert {path: (top / path).read_bytes() for path in KEPT} == KEPT
 
 
 def test_a_server_that_is_killed_half_way_resumes(

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import grpc
+import httpx2
 import pytest
 from model_server import FILES, ModelServer, model_server
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,7 +21,7 @@ from mx.config import load_settings
 from mx.core.cached import CacheUsage
 from mx.core.eviction import Shrink
 from mx.core.model import ProviderName
-from mx.server.app import RunningServer, serve
+from mx.server.app import HttpPlace, RunningServer, serve
 from mx.server.metrics import ServerMetrics
 from mx.testing.fake_hub import FakeHub
 from mx.testing.faults import Fault
@@ -255,3 +256,15 @@ async def test_settings_reach_the_metrics_of_a_server(tmp_path: Path) -> None:
     assert 'method="ListModels"' in started[0].metrics.exposition()[0].decode()
     serving.cancel()
     await asyncio.wait({serving})
+
+
+async def test_http_answers_with_the_same_figures() -> None:
+    async with running(http=HttpPlace(0)) as mx:
+        web = mx.server.http
+        assert web is not None
+        async with httpx2.AsyncClient() as http:
+            answer = await http.get(f"http://127.0.0.1:{web.port}/metrics")
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/plain; version=")
+        names = {family.name for family in text_string_to_metric_families(answer.text)}
+        assert {"mx_build_info", "mx_uptime_seconds", "mx_http_transfers", "mx_cache_requests"} <= names

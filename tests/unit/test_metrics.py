@@ -21,6 +21,7 @@ from mx.core.counts import (
     EvictionDone,
     ModelsRemoved,
     ModelWanted,
+    OlderSettled,
     SourcesReaped,
 )
 from mx.core.model import EntryKey, ProviderName
@@ -48,7 +49,8 @@ EVERYTHING: tuple[Count, ...] = (
     DownloadEnded(KEY, 4.0, ErrorCode.INTEGRITY),
     EvictionDone("room", evicted=2, failed=1, bytes_freed=500, met=False),
     ModelsRemoved(3, 70),
-    CacheReconciled(1, 2, 3, 4, 5, 6),
+    CacheReconciled(1, 2, 3, 5, 6),
+    OlderSettled(4, 9, 10),
     SourcesReaped(7, 8),
 )
 
@@ -97,8 +99,8 @@ def test_everything_that_is_counted_is_exposed() -> None:
     assert value(found, "mx_cache_freed_bytes_total", by="eviction") == 500
     assert value(found, "mx_cache_freed_bytes_total", by="removal") == 70
     assert value(found, "mx_cache_freed_bytes_total", by="leftovers") == 6
-    kinds = ("adopted", "without_files", "removal_finished", "verified", "failed")
-    assert [value(found, "mx_reconcile_drift_total", kind=kind) for kind in kinds] == [1, 2, 3, 4, 5]
+    kinds = ("adopted", "without_files", "removal_finished", "verified", "failed", "unfinished")
+    assert [value(found, "mx_reconcile_drift_total", kind=kind) for kind in kinds] == [1, 12, 3, 4, 5, 9]
     assert value(found, "mx_reconcile_runs_total") == 1
     assert value(found, "mx_sources_reaped_total", action="marked_stale") == 7
     assert value(found, "mx_sources_reaped_total", action="removed") == 8

@@ -70,6 +70,20 @@ class DiskCache:
                 found = [(r.completed_at_ms, r.key.commit) for r in sound_records(model, parts)]
         return max(found)[1] if found else None
 
+    def commits(self, provider: ProviderName, name: str) -> tuple[str, ...]:
+        with self._errors(f"looking up {name}"), self._site.open() as root:
+            model = root.find(*model_folder(provider, name))
+            if model is None:
+                return ()
+            with model:
+                if not has_view(provider):
+                    return ("",) if any(not one.name.startswith(".") for one in model.entries()) else ()
+                views = model.find("snapshots")
+                if views is None:
+                    return ()
+                with views:
+                    return tuple(sorted(name for name in views.names() if is_commit(name)))
+
     def point(self, key: EntryKey, revision: str | None) -> None:
         if not has_view(key.provider):
             return

@@ -31,6 +31,9 @@ class SplitCache:
     def resolve(self, provider: ProviderName, name: str, revision: str | None) -> str | None:
         return self._of(provider).resolve(provider, name, revision)
 
+    def commits(self, provider: ProviderName, name: str) -> tuple[str, ...]:
+        return self._of(provider).commits(provider, name)
+
     def point(self, key: EntryKey, revision: str | None) -> None:
         self._of(key.provider).point(key, revision)
 

@@ -1,10 +1,10 @@
 """The model registry of older releases, taken over once, when a file gets mx's tables for models.
 
 Its table ``models`` stays as it is, so that older tools can still read it. A model that was
-DOWNLOADED there is not believed to be: it becomes claimable, and whoever claims it finds out what
-is on the disk. So does one that was DOWNLOADING: its owner had no lease and may be long dead.
-Hugging Face models had no commit there; an entry of theirs with an empty commit is one whose
-commit is not known yet.
+DOWNLOADED there is not believed to be: it becomes claimable, and ``mx.services.older`` or whoever
+claims it first finds out what is on the disk. So does one that was DOWNLOADING: its owner had no
+lease and may be long dead. Hugging Face models had no commit there; an entry of theirs with an empty
+commit is one whose commit is not known yet.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from __future__ import annotations
 import sqlite3
 from datetime import UTC, datetime
 
-from mx.core.model import EntryStatus, ProviderName, canonical_name
+from mx.core.model import TO_BE_VERIFIED, EntryStatus, ProviderName, canonical_name
 from mx.errors import InvalidArgumentError
-
-TO_BE_VERIFIED = "known from an older release: its files are to be verified"
 
 _COLUMNS = {"model_name", "provider", "status", "created_at", "last_used_at", "message"}
 _PROVIDERS = {"Ngc": ProviderName.NGC, "Gcs": ProviderName.GCS}
