@@ -388,6 +388,7 @@ class S3Settings:
 class GcsSettings:
     """Google Cloud Storage."""
 
+    endpoint: str = option(Endpoint(), env=("STORAGE_EMULATOR_HOST",))
     credentials_path: Path | None = option(Maybe(PathText(), ()), env=("GOOGLE_APPLICATION_CREDENTIALS",))
 
 

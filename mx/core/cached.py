@@ -7,20 +7,24 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from mx.core.model import EntryKey, ListedFile
+from mx.core.model import EntryKey, ListedFile, Listing
 
 
 @dataclass(frozen=True, slots=True)
 class CachedFile:
     """A file of a complete entry. ``digest`` is ``algorithm:hex`` as recorded on ingest, always a
     cryptographic one (sha256 or git-sha1); ``xxh3`` is the fast one, 128 bits in hex. ``block`` is
-    where its bytes lie below the cache's root, the name that ``EntryUsage.shared`` has for them."""
+    where its bytes lie below the cache's root, the name that ``EntryUsage.shared`` has for them.
+    ``etag`` is the provider's name for this version; another ``mtime_ns`` on disk means that somebody
+    wrote there."""
 
     path: str
     size_bytes: int
     digest: str = ""
     xxh3: str = ""
     block: str = ""
+    etag: str = ""
+    mtime_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,27 @@ class CachedEntry:
     @property
     def total_bytes(self) -> int:
         return sum(file.size_bytes for file in self.files)
+
+
+def changed_paths(entry: CachedEntry, listing: Listing) -> tuple[str, ...]:
+    """Paths that are not the same in both, sorted. What only one of the two names no version of is told
+    by its digest, else by its size."""
+    cached = {file.path: file for file in entry.files}
+    listed = {file.path: file for file in listing.files}
+    return tuple(
+        path
+        for path in sorted(cached.keys() | listed.keys())
+        if path not in cached or path not in listed or not _same_version(cached[path], listed[path])
+    )
+
+
+def _same_version(cached: CachedFile, listed: ListedFile) -> bool:
+    if cached.size_bytes != listed.size_bytes:
+        return False
+    if cached.etag and listed.etag:
+        return cached.etag == listed.etag
+    comparable = cached.digest.partition(":")[0] == listed.digest.partition(":")[0]
+    return cached.digest == listed.digest or not comparable
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,8 @@ class EntryKey:
 @dataclass(frozen=True, slots=True)
 class ListedFile:
     """A file at the provider. ``digest`` is ``algorithm:hex`` when the provider names one that is a
-    digest of the content (sha256, git-sha1, crc32c, md5); ``etag`` is what a ranged read must match.
+    digest of the content (sha256, git-sha1, md5, crc64nvme, crc32c, crc32); ``etag`` is what a ranged read
+    must match.
 
     ``xxh3`` (128 bits, hex) comes from a cache that computed it and ``digest``, a cryptographic one,
     over the same bytes: then it is what is checked, and ``digest`` is taken from there.
@@ -260,6 +261,10 @@ def _ngc(name: str) -> str:
     raise InvalidArgumentError(f"{name[:80]!r} is no NGC model name; write org/team/name:version")
 
 
+# It becomes part of a host name: anything else could make an address of another host.
+_BUCKET = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,220}[A-Za-z0-9])?")
+
+
 def _bucket(name: str, scheme: str) -> str:
     head, sep, rest = name.partition("://")
     if not sep or head.lower() != scheme:
@@ -269,6 +274,8 @@ def _bucket(name: str, scheme: str) -> str:
         p in ("", ".", "..") or "\\" in p or re.fullmatch(r"[A-Za-z]:", p) for p in parts
     ):
         raise InvalidArgumentError(f"{name[:80]!r} needs a bucket and a prefix without empty, . or .. parts")
+    if not _BUCKET.fullmatch(parts[0]):
+        raise InvalidArgumentError(f"{parts[0][:80]!r} is no name of a bucket")
     return f"{scheme}://{'/'.join(parts)}"
 
 

@@ -41,7 +41,7 @@ from mx.errors import (
 from mx.ports import Progress
 from mx.providers.http import Asked, HttpReads, HttpRules
 from mx.providers.landing import open_landing
-from mx.providers.listed import gather, require_tree
+from mx.providers.listings import gather, require_tree
 
 Token = Callable[[], str | None]
 

@@ -27,7 +27,7 @@ from mx.errors import (
     UnavailableError,
 )
 from mx.ports import Progress
-from mx.providers.digests import running_digest
+from mx.providers.digests import Bytes, running_digest
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ class Landing:
         self._threads = threads
         self._progress = progress
         self._digest = running_digest(file.digest, size_bytes=file.size_bytes) if verify else None
-        self._parts: list[bytes] = []
+        self._parts: list[Bytes] = []
         self._gathered = 0
         self._written = 0
         self._broken = False
@@ -96,7 +96,7 @@ class Landing:
             self.offset += len(data)
         self.offset = self._written = offset
 
-    async def add(self, data: bytes) -> None:
+    async def add(self, data: Bytes) -> None:
         """Append bytes; returns before they are written. IntegrityError when there are too many."""
         if len(data) > self.missing_bytes:
             raise IntegrityError(
@@ -161,7 +161,7 @@ class Landing:
         finally:
             os.close(self._fd)
 
-    def _take(self) -> list[bytes]:
+    def _take(self) -> list[Bytes]:
         parts, self._parts, self._gathered = self._parts, [], 0
         return parts
 
@@ -170,7 +170,7 @@ class Landing:
         if writing is not None:
             await to_the_end(writing)
 
-    async def _write(self, parts: Sequence[bytes]) -> None:
+    async def _write(self, parts: Sequence[Bytes]) -> None:
         try:
             written = await self._run(self._write_now, parts, self._written)
         except MxError:
@@ -179,7 +179,7 @@ class Landing:
         self._written += written
         self._progress(written)
 
-    def _write_now(self, parts: Sequence[bytes], begin: int) -> int:
+    def _write_now(self, parts: Sequence[Bytes], begin: int) -> int:
         offset = begin
         for at in range(0, len(parts), _PARTS):
             some = parts[at : at + _PARTS]

@@ -45,7 +45,7 @@ from mx.errors import (
 from mx.ports import Progress
 from mx.providers.http import Ask, Asked, HttpReads, HttpRules
 from mx.providers.landing import open_landing
-from mx.providers.listed import gather, require_tree
+from mx.providers.listings import gather, require_tree
 from mx.providers.ngc_key import Key
 from mx.providers.ngc_sdk import KINDS, Artifact, Json, Sdk
 from mx.providers.retry import TransientError, with_retries

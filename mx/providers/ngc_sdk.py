@@ -31,7 +31,7 @@ from mx.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from mx.providers.http import asked_pause_s
+from mx.providers.answers import asked_pause_s
 from mx.providers.ngc_key import Key
 from mx.providers.retry import TransientError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from mx.config import Settings
 from mx.core.model import ProviderName
@@ -80,10 +81,41 @@ def open_providers(settings: Settings) -> ProviderRegistry:
 
         return LocalProvider(roots=settings.providers.local.roots)
 
+    def s3() -> Provider:
+        from mx.providers.aws import endpoint_address, require_region
+        from mx.providers.http import PARTS
+        from mx.providers.s3 import S3Provider
+
+        store = settings.providers.s3
+        endpoint = store.endpoint and endpoint_address(store.endpoint, allow_http=store.allow_http)
+        return S3Provider(
+            endpoint=endpoint,
+            region=store.region if endpoint else require_region(store.region),
+            verify=False,  # as above
+            rules=replace(PARTS, window_s=store.timeout_s),
+        )
+
+    def gcs() -> Provider:
+        from mx.providers.gcs import GcsProvider, Strangers
+        from mx.providers.google_tokens import GoogleTokens
+        from mx.providers.http import PARTS
+
+        store = settings.providers.gcs
+        # Tokens travel over TLS only; what speaks plain HTTP is an emulator, which wants none.
+        secure = store.endpoint.startswith("https://")
+        return GcsProvider(
+            endpoint=store.endpoint,
+            tokens=GoogleTokens(store.credentials_path) if secure else Strangers(),
+            verify=False,  # as above
+            rules=PARTS,
+        )
+
     return ProviderRegistry(
         {
             ProviderName.HUGGING_FACE: hugging_face,
             ProviderName.NGC: ngc,
+            ProviderName.S3: s3,
+            ProviderName.GCS: gcs,
             ProviderName.LOCAL: local,
         }
     )

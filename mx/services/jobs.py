@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from mx.core.cached import CachedEntry
 from mx.core.counts import (
     CacheAnswer,
     ClaimLost,
@@ -27,6 +28,8 @@ from mx.services.downloads import Admit, ClaimLostError, Download, DownloadRules
 from mx.services.threads import in_thread
 
 log = event_log(__name__)
+
+_FILES_GONE = "its files are gone from the cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class JobTools:
     rules: JobRules
     admit: Admit
     used: Callable[[EntryKey], None]
+    changes: Callable[[CachedEntry], Awaitable[tuple[str, ...]]]
     tally: Tally = field(default_factory=NoTally)
 
 
@@ -149,16 +153,18 @@ class Job:
             self._tools.tally.add(ModelWanted(self.key, answer))
 
     async def _check_ready(self, record: ModelRecord) -> None:
-        """A record is no proof: without its files the entry is downloaded again."""
+        """A record is no proof: without its files, or with older ones, the entry is downloaded again."""
         entry = await in_thread(self._tools.cache.entry, self.key)
-        if entry is not None:
+        changed = () if entry is None else await self._tools.changes(entry)
+        if entry is not None and not changed:
             self._answer(CacheAnswer.HIT)
             self._tools.used(self.key)
             self.end(_downloaded(self.key, entry.total_bytes, len(entry.files), "already in the cache"))
             return
-        log.warn("record without files", model=str(self.key))  # noqa: G010  # an EventLog
+        log.warn("record without files", model=str(self.key), changed=len(changed))  # noqa: G010  # an EventLog
+        message = f"{_named(changed)} changed at the provider" if changed else _FILES_GONE
         await self._tools.store.put(
-            _without_files(record, now_ms=self._tools.clock.now_ms()), observed=record
+            _to_download(record, message, now_ms=self._tools.clock.now_ms()), observed=record
         )
 
     async def _follow(self, record: ModelRecord) -> None:
@@ -189,9 +195,10 @@ class Job:
         self._tools.tally.add(ClaimWon(self.key, won.taken_over))
         try:
             done = await in_thread(self._tools.cache.entry, self.key)
-            # With files the record alone was lost.
-            self._answer(CacheAnswer.MISS if done is None else CacheAnswer.HIT)
-            if done is None:
+            # With files that are still right, the record alone was lost.
+            fresh = done is not None and not await self._tools.changes(done)
+            self._answer(CacheAnswer.HIT if fresh else CacheAnswer.MISS)
+            if done is None or not fresh:
                 log.info("download started", model=str(self.key), resumed=won.resumed, token=won.claim.token)
                 with self._counted(won):
                     done = await download.run()
@@ -370,13 +377,17 @@ def _backing_off(record: ModelRecord, now_ms: int) -> str:
     return f"{record.message or 'the last download failed'}; the next attempt may start in {wait}"
 
 
-def _without_files(record: ModelRecord, *, now_ms: int) -> ModelRecord:
+def _named(paths: tuple[str, ...]) -> str:
+    return paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} other files"
+
+
+def _to_download(record: ModelRecord, message: str, *, now_ms: int) -> ModelRecord:
     return ModelRecord(
         record.key,
         EntryStatus.ERROR,
         record.created_at_ms,
         record.last_used_at_ms,
-        message="its files are gone from the cache",
+        message=message,
         retry_at_ms=now_ms,
         requested_revision=record.requested_revision,
     )

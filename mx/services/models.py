@@ -22,6 +22,7 @@ from mx.core.model import (
     canonical_name,
     check_revision,
     is_commit,
+    is_weight_file,
 )
 from mx.core.progress import EnsureUpdate
 from mx.errors import (
@@ -34,6 +35,7 @@ from mx.errors import (
 from mx.logs import event_log
 from mx.ports import Clock, EntryCache, ModelStore, NoTally, Providers, Tally
 from mx.services.eviction import EvictionService
+from mx.services.freshness import SharedQuestions, changes
 from mx.services.jobs import Job, JobRules, JobTools
 from mx.services.older import OlderRecords, OlderReport
 from mx.services.reads import ReadLeases
@@ -90,13 +92,24 @@ class ModelsService:
         self._tally = tally or NoTally()
         self._shared = shared or SharedWork(None, clock, owner=owner)
         self._jobs: dict[EntryKey, Job] = {}
-        self._resolving: dict[ModelRef, asyncio.Task[str | MxError]] = {}
         self._tasks = asyncio.TaskGroup()
+        self._resolving: SharedQuestions[ModelRef, str] = SharedQuestions(self._tasks)
+        self._comparing: SharedQuestions[EntryKey, tuple[str, ...]] = SharedQuestions(self._tasks)
         self._older = OlderRecords(
             store, cache, clock, providers=providers, owner=owner, rules=rules.job.download
         )
         self._reads = ReadLeases(store, cache, clock, lease_s=rules.read_lease_s)
-        self._tools = JobTools(store, cache, clock, owner, rules.job, self._admit, touches.add, self._tally)
+        self._tools = JobTools(
+            store,
+            cache,
+            clock,
+            owner,
+            rules.job,
+            self._admit,
+            touches.add,
+            self._changes,
+            self._tally,
+        )
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -111,8 +124,8 @@ class ModelsService:
     ) -> None:
         for task in self._beside:
             task.cancel()
-        for asked in self._resolving.values():
-            asked.cancel()
+        self._resolving.cancel()
+        self._comparing.cancel()
         for job in tuple(self._jobs.values()):
             if job.task is not None:
                 job.task.cancel()
@@ -133,19 +146,21 @@ class ModelsService:
         the download (see ``stop_when_alone``).
         """
         ref = _checked(ref)
-        key = await self._key(ref, weights=weights)
-        if not weights and (full := await self._whole(replace(key, weights=True))) is not None:
-            self._touches.add(full.key)
-            self._tally.add(ModelWanted(key, CacheAnswer.HIT))
-            yield _present(key, full)
-            return
-        job = self._join(key, revision=ref.revision, force=force)
+        key = wanted = await self._key(ref, weights=weights)
+        if not weights:
+            wanted, full = await self._without_weights(key)
+            if full is not None:
+                self._touches.add(full.key)
+                self._tally.add(ModelWanted(key, CacheAnswer.HIT))
+                yield _present(key, full)
+                return
+        job = self._join(wanted, revision=ref.revision, force=force)
         job.listeners += 1
         try:
             async for update in job.listen():
                 if update.status is EntryStatus.DOWNLOADED:
                     await self._point(key, ref)
-                yield update
+                yield replace(update, key=key)
         finally:
             job.listeners -= 1
             self._leave(job)
@@ -157,15 +172,7 @@ class ModelsService:
         UnauthenticatedError, or UnavailableError when nothing is known here either.
         """
         ref = _checked(ref)
-        task = self._resolving.get(ref)
-        if task is None:
-            task = self._tasks.create_task(self._ask_provider(ref), name=f"resolve {ref}")
-            self._resolving[ref] = task
-            task.add_done_callback(lambda _: self._resolving.pop(ref, None))
-        answer = await asyncio.shield(task)
-        if isinstance(answer, MxError):
-            raise answer
-        return answer
+        return await self._resolving.ask(ref, lambda: self._ask_provider(ref))
 
     # Find and read
 
@@ -330,27 +337,39 @@ class ModelsService:
                 return known
         return EntryKey(ref.provider, ref.name, await self.resolve(ref), weights)
 
-    async def _ask_provider(self, ref: ModelRef) -> str | MxError:
+    async def _ask_provider(self, ref: ModelRef) -> str:
         try:
             async with asyncio.timeout(self._rules.resolve_timeout_s):
                 return await self._providers.get(ref.provider).resolve(ref)
         except TimeoutError:
             limit_s = self._rules.resolve_timeout_s
-            error: MxError = UnavailableError(
-                f"{ref.provider} did not answer about {ref} within {limit_s:g} s"
-            )
+            error = UnavailableError(f"{ref.provider} did not answer about {ref} within {limit_s:g} s")
         except (UnavailableError, DeadlineError) as refused:
             error = UnavailableError(refused.message, remedy=refused.remedy)
-        except MxError as refused:
-            return refused
-        try:
-            commit = await in_thread(self._cache.resolve, ref.provider, ref.name, ref.revision)
-            if commit is None or not await self._any(ref, commit):
-                return error
-        except MxError as refused:
-            return refused
+        commit = await in_thread(self._cache.resolve, ref.provider, ref.name, ref.revision)
+        if commit is None or not await self._any(ref, commit):
+            raise error
         log.warn("provider not reached, the cached commit is used", model=str(ref), error=str(error))  # noqa: G010  # an EventLog
         return commit
+
+    async def _changes(self, entry: CachedEntry) -> tuple[str, ...]:
+        limit_s = self._rules.resolve_timeout_s
+        return await self._comparing.ask(entry.key, lambda: changes(entry, self._providers, limit_s=limit_s))
+
+    async def _without_weights(self, key: EntryKey) -> tuple[EntryKey, CachedEntry | None]:
+        """The entry to bring for a request of metadata, and the full one where that answers as it is."""
+        full = await self._whole(replace(key, weights=True))
+        if full is None:
+            return key, None
+        try:
+            changed = await self._changes(full)
+        except MxError:
+            return key, None  # the download meets it too, and tells
+        if not changed:
+            return key, full
+        # As long as its weights are right, the full entry is brought up to date: they cost nothing then,
+        # and go with it when a newer version of the other files takes its place.
+        return (key if any(map(is_weight_file, changed)) else full.key), None
 
     async def _any(self, ref: ModelRef, commit: str) -> bool:
         keys = (EntryKey(ref.provider, ref.name, commit, mode) for mode in (True, False))

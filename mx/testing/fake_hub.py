@@ -19,9 +19,8 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote
 
 from mx.core.model import is_weight_file
-from mx.testing.fake_site import Answer, Asked, FakeSite, Fault
-
-__all__ = ["Asked", "FakeHub", "Fault"]
+from mx.testing.fake_site import Answer, FakeSite
+from mx.testing.faults import Asked
 
 
 @dataclass(slots=True)

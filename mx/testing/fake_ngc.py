@@ -23,7 +23,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qs, quote, unquote
 
-from mx.testing.fake_site import Answer, Asked, FakeSite, Fault
+from mx.testing.fake_site import Answer, FakeSite
+from mx.testing.faults import Asked, Fault
 
 __all__ = ["Asked", "FakeNgc", "Fault"]
 

@@ -9,42 +9,14 @@ from __future__ import annotations
 import re
 import ssl
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What happens to a request whose ``host:path`` (``hub:/api/…``,
-    ``storage:/objects/…``) matches
-    ``where``; ``times`` None is always."""
-
-    where: str
-    times: int | None = 1
-    status: int = 0
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    cut_after: int | None = None  # bytes of the body, then the connection breaks
-    shorten_by: int = 0  # a whole answer, Content-Length and all, of a shorter file
-    corrupt: bool = False  # the last byte of the file is another one
-    etag: str | None = None
-    gate: threading.Event | None = None  # wait here: before the body, or after ``cut_after`` bytes
-    ignore_range: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One request as it came."""
-
-    host: str  # one of the site's
-    method: str
-    path: str
-    authorization: str
-    range: str
+from mx.testing.faults import Asked, Fault, Faults
 
 
 @dataclass(slots=True)
@@ -60,9 +32,8 @@ class FakeSite:
     """Several servers that make up one provider; ``answer`` is the provider's own part."""
 
     def __init__(self, hosts: Sequence[str], *, tls: ssl.SSLContext | None = None) -> None:
-        self.requests: list[Asked] = []
         self.bytes_served = 0
-        self._faults: list[tuple[Fault, list[int]]] = []
+        self._faults = Faults()
         self._lock = threading.Lock()
         self._servers = {host: _Server(self, host, tls) for host in hosts}
 
@@ -82,33 +53,22 @@ class FakeSite:
     def port(self, host: str) -> int:
         return int(self._servers[host].server_port)
 
+    @property
+    def requests(self) -> list[Asked]:
+        return self._faults.requests
+
     def fail(self, fault: Fault) -> None:
-        """From now on; of several that match, the oldest with times left acts."""
-        with self._lock:
-            self._faults.append((fault, [0]))
+        self._faults.add(fault)
 
     def mend(self) -> None:
-        """No more faults; whoever waits at a gate goes on."""
-        with self._lock:
-            faults, self._faults = self._faults, []
-        for fault, _ in faults:
-            if fault.gate is not None:
-                fault.gate.set()
+        self._faults.mend()
 
     def asked(self, where: str) -> list[Asked]:
         """The requests so far whose ``host:path`` matches."""
-        with self._lock:
-            return [one for one in self.requests if re.search(where, f"{one.host}:{one.path}")]
+        return self._faults.asked(where)
 
     def take_fault(self, asked: Asked) -> Fault | None:
-        with self._lock:
-            self.requests.append(asked)
-            for fault, used in self._faults:
-                left = fault.times is None or used[0] < fault.times
-                if left and re.search(fault.where, f"{asked.host}:{asked.path}"):
-                    used[0] += 1
-                    return fault
-        return None
+        return self._faults.take(asked)
 
     def count(self, sent: int) -> None:
         with self._lock:
@@ -144,12 +104,14 @@ class _Exchange(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
         asked = Asked(
             self.server.host,
             self.command,
             self.path,
-            self.headers.get("Authorization", ""),
-            self.headers.get("Range", ""),
+            headers.get("authorization", ""),
+            headers.get("range", ""),
+            headers,
         )
         fault = self.server.site.take_fault(asked) or Fault("")
         answer = self.server.site.answer(asked)

@@ -1,144 +1,161 @@
-"""An HTTP proxy that fails as it is told to: refusals, lost answers, cut and frozen connections, delays."""
+"""A server in front of a real one that passes everything on, and answers wrongly on demand.
+
+    with FaultProxy(store.endpoint) as proxy:
+        proxy.fail(Fault("GET:/bucket/model/weights", cut_after=1000))
+        ... AWS_ENDPOINT_URL=proxy.endpoint ...
+
+The Host header is passed on as it came, so signatures hold. ``bytes_per_s`` bounds each answer, as
+stores bound each connection.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import http.client
+import re
+import threading
+import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Self
+from urllib.parse import urlsplit
 
-import aiohttp
-from aiohttp import web
+from mx.testing.faults import Asked, Fault, Faults
 
-_HOP_BY_HOP: Final = frozenset({"connection", "transfer-encoding", "content-length", "host", "keep-alive"})
-
-
-@dataclass(slots=True)
-class Fault:
-    """What happens to the next ``times`` requests of this method with ``path`` in their address.
-
-    ``status`` answers instead of the server. Without one the connection is cut: before the request is
-    passed on, or with ``late`` after it was carried out.
-    """
-
-    times: int = 1
-    method: str = ""
-    path: str = ""
-    status: int = 0
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: Any = None
-    late: bool = False
-    met: int = 0
-
-    def fits(self, request: web.Request) -> bool:
-        wanted = self.method in ("", request.method) and self.path in request.path_qs
-        return wanted and self.met < self.times
+_PIECE_BYTES = 1 << 16
+# What the real server said about its own body does not hold for a changed one.
+_OF_THE_BODY = frozenset({"content-length", "transfer-encoding", "connection"})
 
 
 class FaultProxy:
-    """In front of one server, on a loopback port of its own. ``seen`` has what was asked, in order."""
+    """See the head of this module. ``where`` of a fault matches ``METHOD:path``, query included."""
 
-    def __init__(self, upstream: str) -> None:
-        self.seen: list[tuple[str, str]] = []
-        self.faults: list[Fault] = []
-        self.delay_s = 0.0
-        self.down = False  # every connection is cut at once
-        self._stalled = ""
-        self._upstream = upstream
-        self._thawed = asyncio.Event()
-        self._thawed.set()
-        self._live: dict[int, web.Request] = {}
-        self.url = ""
+    def __init__(self, target: str, *, bytes_per_s: float = 0.0) -> None:
+        self.target = urlsplit(target)
+        self.bytes_per_s = bytes_per_s
+        self.faults = Faults()
+        self._server = _Server(self)
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
 
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=False, limit=0), auto_decompress=False
-        )
-        app = web.Application(client_max_size=1 << 26)
-        app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
+    def __enter__(self) -> Self:
+        threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), name="fault proxy", daemon=True
+        ).start()
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._thawed.set()
-        self.sever()
-        await self._runner.cleanup()
-        await self._session.close()
+        self.faults.mend()
+        self._server.shutdown()
+        self._server.server_close()
 
-    def fail(self, fault: Fault) -> Fault:
-        self.faults.append(fault)
-        return fault
+    def fail(self, fault: Fault) -> None:
+        self.faults.add(fault)
 
-    def sever(self) -> None:
-        """Cut every connection that is in use now."""
-        for request in tuple(self._live.values()):
-            _cut(request)
+    def mend(self) -> None:
+        self.faults.mend()
 
-    def freeze(self, frozen: bool) -> None:
-        """Nothing is passed on and nothing is closed, as when a network swallows everything."""
-        self._thawed.clear() if frozen else self._thawed.set()
+    def asked(self, where: str) -> list[Asked]:
+        """The requests so far whose ``METHOD:path`` matches."""
+        return self.faults.asked(where)
 
-    def stall(self, path: str) -> None:
-        """Pass on nothing more of answers to such addresses that are under way; '' is none."""
-        self._stalled = path
 
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
-        self.seen.append((request.method, request.path_qs))
-        self._live[id(request)] = request
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, proxy: FaultProxy) -> None:
+        self.proxy = proxy
+        super().__init__(("127.0.0.1", 0), _Exchange)
+
+
+class _Exchange(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def do_GET(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        asked = Asked(
+            self.command,
+            self.command,
+            self.path,
+            headers.get("authorization", ""),
+            headers.get("range", ""),
+            headers,
+        )
+        sent = self.rfile.read(int(headers.get("content-length", "0")))
+        fault = self.server.proxy.faults.take(asked) or Fault("")
+        if fault.status and fault.body is None:
+            fault_body: bytes | None = b"a fault"
+        else:
+            fault_body = fault.body
+        if fault_body is not None:
+            self._send(fault.status or 200, {}, fault_body, fault)
+            return
+        if fault.ignore_range:
+            headers.pop("range", None)
+        target = self.server.proxy.target
+        upstream = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
         try:
-            return await self._answer(request)
+            upstream.request(self.command, self.path, body=sent or None, headers=headers)
+            answer = upstream.getresponse()
+            kept = {name: value for name, value in answer.getheaders() if name.lower() not in _OF_THE_BODY}
+            if self.command == "HEAD":
+                kept["Content-Length"] = answer.headers.get("Content-Length", "0")
+            self._send(answer.status, kept, answer.read(), fault)
         finally:
-            del self._live[id(request)]
+            upstream.close()
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        await self._thawed.wait()
-        if self.delay_s:
-            await asyncio.sleep(self.delay_s)
-        fault = next((one for one in self.faults if one.fits(request)), None)
-        if fault is not None:
-            fault.met += 1
-            if fault.status:
-                return web.json_response(fault.body or {}, status=fault.status, headers=fault.headers)
-        if self.down or (fault is not None and not fault.late):
-            return _cut(request)
-        try:
-            return await self._pass_on(request, lose=fault is not None)
-        except (aiohttp.ClientError, ConnectionError):
-            return _cut(request)
+    do_HEAD = do_POST = do_GET  # noqa: N815  # the base class's names
 
-    async def _pass_on(self, request: web.Request, *, lose: bool) -> web.StreamResponse:
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP}
-        body = await request.read()
-        timeout = aiohttp.ClientTimeout(total=None)
-        url = f"{self._upstream}{request.path_qs}"
-        async with self._session.request(
-            request.method, url, headers=headers, data=body or None, timeout=timeout
-        ) as found:
-            if lose:
-                await found.read()
-                return _cut(request)
-            told = {k: v for k, v in found.headers.items() if k.lower() not in _HOP_BY_HOP}
-            answer = web.StreamResponse(status=found.status, headers=told)
-            await answer.prepare(request)
-            async for chunk in found.content.iter_any():
-                await self._thawed.wait()
-                if not self._stalled or self._stalled not in request.path_qs:
-                    await answer.write(chunk)
-            with contextlib.suppress(ConnectionError):
-                await answer.write_eof()
-            return answer
+    def _send(self, status: int, headers: dict[str, str], body: bytes, fault: Fault) -> None:
+        kept = body[: len(body) - fault.shorten_by]
+        if fault.shorten_by and (
+            found := re.match(r"(bytes \d+-\d+/)(\d+)", headers.get("Content-Range", ""))
+        ):
+            headers["Content-Range"] = f"{found[1]}{int(found[2]) - fault.shorten_by}"
+        if fault.corrupt and kept:
+            kept = kept[:-1] + bytes([kept[-1] ^ 1])
+        if fault.etag is not None:
+            headers = {n: v for n, v in headers.items() if n.lower() not in ("etag", "x-goog-generation")}
+            headers |= {"ETag": f'"{fault.etag}"', "x-goog-generation": fault.etag}
+        self.send_response_only(status)
+        headers = {"Content-Length": str(len(kept))} | headers | dict(fault.headers)
+        headers.setdefault("Date", self.date_time_string())
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self._write(kept, fault)
 
+    def _write(self, body: bytes, fault: Fault) -> None:
+        first = len(body) if fault.cut_after is None else fault.cut_after
+        if fault.gate is not None and fault.cut_after is None:
+            fault.gate.wait()
+        self._pass_on(body[:first])
+        if fault.cut_after is not None:
+            if fault.gate is not None:
+                fault.gate.wait()
+                self._pass_on(body[first:])
+            else:
+                self.close_connection = True
 
-def _cut(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=500)
+    def _pass_on(self, body: bytes) -> None:
+        begin_s, rate = time.monotonic(), self.server.proxy.bytes_per_s
+        for at in range(0, len(body), _PIECE_BYTES):
+            try:
+                self.wfile.write(body[at : at + _PIECE_BYTES])
+            except OSError:
+                self.close_connection = True
+                return
+            if rate:
+                time.sleep(max(0.0, begin_s + (at + _PIECE_BYTES) / rate - time.monotonic()))
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name
+        """Nothing on stderr."""
+
+    def handle(self) -> None:
+        with suppress(OSError):  # the client went away
+            super().handle()

@@ -128,7 +128,7 @@ class FolderCache:
             if folder.exists():
                 shutil.rmtree(folder)
             stage.rename(folder)
-            files = tuple(CachedFile(file.path, file.size_bytes) for file in listing.files)
+            files = tuple(CachedFile(file.path, file.size_bytes, etag=file.etag) for file in listing.files)
             self.entries[listing.key] = CachedEntry(listing.key, folder, files)
             self.point(listing.key, revision)
             return self.entries[listing.key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from mx.ports import Progress, Provider
 
 
 class ScriptedProvider:
-    """``mx.ports.Provider``. Every repository has the same files; ``commit`` is what branches mean.
+    """``mx.ports.Provider``. Every repository has the same ``files``; ``commit`` is what branches mean.
 
     ``gate`` holds fetches back after ``gate_after_bytes`` of a file until it is set. ``failures`` are
-    raised by the next fetches, one each; ``resolve_error`` by every resolve while it is there.
+    raised by the next fetches, one each; ``resolve_error`` by every resolve while it is there, and
+    ``list_error`` by every listing.
     ``lies`` makes the next fetches deliver wrong bytes. ``fetched_bytes`` and ``calls`` count.
     """
 
@@ -27,7 +29,7 @@ class ScriptedProvider:
         commit: str = "a" * 40,
         piece_bytes: int = 1 << 16,
     ) -> None:
-        self._files = dict(files)
+        self.files = dict(files)
         self._name = name
         self._piece_bytes = piece_bytes
         self.commit = commit
@@ -36,6 +38,7 @@ class ScriptedProvider:
         self.gate_after_bytes = 0
         self.failures: list[MxError] = []
         self.resolve_error: MxError | None = None
+        self.list_error: MxError | None = None
         self.lies = 0
         self.fetched_bytes = 0
         self.calls: list[str] = []
@@ -56,8 +59,14 @@ class ScriptedProvider:
     async def list_files(self, key: EntryKey) -> Listing:
         self.calls.append("list")
         await asyncio.sleep(0)
-        kept = sorted(path for path in self._files if is_kept_file(path, weights=key.weights))
-        return Listing(key, tuple(ListedFile(path, len(self._files[path])) for path in kept))
+        kept = sorted(path for path in self.files if is_kept_file(path, weights=key.weights))
+        if self.list_error is not None:
+            raise self.list_error
+        return Listing(key, tuple(self._listed(path) for path in kept))
+
+    def _listed(self, path: str) -> ListedFile:
+        content = self.files[path]
+        return ListedFile(path, len(content), etag=hashlib.sha256(content).hexdigest()[:16])
 
     async def fetch(
         self, key: EntryKey, file: ListedFile, into: Path, *, offset: int, progress: Progress
@@ -65,9 +74,9 @@ class ScriptedProvider:
         self.calls.append(f"fetch {file.path} from {offset}")
         if self.failures:
             raise self.failures.pop(0)
-        if file.path not in self._files:
+        if file.path not in self.files:
             raise NotFoundError(f"{key} has no file {file.path}")
-        content = self._files[file.path]
+        content = self.files[file.path]
         if self.lies:
             self.lies -= 1
             content = bytes(len(content))

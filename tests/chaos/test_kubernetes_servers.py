@@ -18,7 +18,8 @@ from mx.core.model import EntryStatus, ModelRef, ProviderName
 from mx.core.progress import EnsureUpdate
 from mx.errors import UnavailableError
 from mx.testing.api_server import ApiServer
-from mx.testing.fake_hub import FakeHub, Fault
+from mx.testing.fake_hub import FakeHub
+from mx.testing.faults import Fault
 
 MIB = 1 << 20
 NAME = "org/Model-7B"

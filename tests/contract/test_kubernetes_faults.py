@@ -26,7 +26,7 @@ from mx.services.sources import SourcesService
 from mx.store.kubernetes import KubernetesModelStore, KubernetesSourceStore
 from mx.store.kubernetes.mirror import MirrorRules
 from mx.testing.api_server import ApiServer
-from mx.testing.fault_proxy import Fault, FaultProxy
+from mx.testing.flaky_proxy import Fault, FlakyProxy
 from mx.testing.model_store_contract import KEY, claim, downloaded, finish, win
 from mx.testing.samples import FULL_WORKER, IDENTITY, PEER, entry
 from mx.testing.store_contract import READY, listed
@@ -48,14 +48,14 @@ def namespace(api_server: ApiServer) -> str:
 
 
 @pytest.fixture
-async def proxy(api_server: ApiServer) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(api_server.url) as proxy:
+async def proxy(api_server: ApiServer) -> AsyncIterator[FlakyProxy]:
+    async with FlakyProxy(api_server.url) as proxy:
         yield proxy
 
 
 @pytest.fixture
 async def sources(
-    api_server: ApiServer, namespace: str, proxy: FaultProxy
+    api_server: ApiServer, namespace: str, proxy: FlakyProxy
 ) -> AsyncIterator[KubernetesSourceStore]:
     async with source_store(api_server, namespace, url=proxy.url, rules=SHORT, call_s=3.0) as store:
         yield store
@@ -63,7 +63,7 @@ async def sources(
 
 @pytest.fixture
 async def models(
-    api_server: ApiServer, namespace: str, proxy: FaultProxy
+    api_server: ApiServer, namespace: str, proxy: FlakyProxy
 ) -> AsyncIterator[KubernetesModelStore]:
     async with model_store(api_server, namespace, url=proxy.url, rules=SHORT, call_s=3.0) as store:
         yield store
@@ -74,7 +74,7 @@ async def models(
 
 @pytest.mark.parametrize("status", [429, 503, 500, 504])
 async def test_a_busy_server_is_asked_again_when_it_says(
-    sources: KubernetesSourceStore, proxy: FaultProxy, status: int
+    sources: KubernetesSourceStore, proxy: FlakyProxy, status: int
 ) -> None:
     await sources.publish(entry())
     fault = proxy.fail(Fault(times=2, method="PATCH", status=status, headers={"Retry-After": "1"}))
@@ -85,7 +85,7 @@ async def test_a_busy_server_is_asked_again_when_it_says(
 
 
 async def test_a_server_that_stays_busy_is_unavailable_in_time(
-    sources: KubernetesSourceStore, proxy: FaultProxy
+    sources: KubernetesSourceStore, proxy: FlakyProxy
 ) -> None:
     await sources.publish(entry())
     proxy.fail(Fault(times=999, method="PATCH", status=429))
@@ -101,7 +101,7 @@ async def test_a_server_that_stays_busy_is_unavailable_in_time(
 # answers that got lost
 
 
-async def test_a_claim_whose_answer_was_lost_is_ours(models: KubernetesModelStore, proxy: FaultProxy) -> None:
+async def test_a_claim_whose_answer_was_lost_is_ours(models: KubernetesModelStore, proxy: FlakyProxy) -> None:
     lost = [proxy.fail(Fault(method=method, path=KEY_PATH, late=True)) for method in ("POST", "PATCH")]
     won = await claim(models)
     assert isinstance(won, Won)
@@ -115,7 +115,7 @@ async def test_a_claim_whose_answer_was_lost_is_ours(models: KubernetesModelStor
 
 
 async def test_a_publication_whose_answers_were_lost_is_there(
-    sources: KubernetesSourceStore, proxy: FaultProxy
+    sources: KubernetesSourceStore, proxy: FlakyProxy
 ) -> None:
     for method in ("POST", "PATCH"):
         proxy.fail(Fault(method=method, path="modelmetadatas", late=True))
@@ -135,7 +135,7 @@ KEY_PATH = "modelcacheentries"
 
 
 async def test_cut_connections_are_made_anew_and_nothing_is_missed(
-    api_server: ApiServer, namespace: str, sources: KubernetesSourceStore, proxy: FaultProxy
+    api_server: ApiServer, namespace: str, sources: KubernetesSourceStore, proxy: FlakyProxy
 ) -> None:
     async with source_store(api_server, namespace) as other:
         for number in range(3):
@@ -149,7 +149,7 @@ async def _has(store: KubernetesSourceStore, count: int) -> bool:
 
 
 async def test_an_outage_is_never_taken_for_an_absence(
-    models: KubernetesModelStore, sources: KubernetesSourceStore, proxy: FaultProxy
+    models: KubernetesModelStore, sources: KubernetesSourceStore, proxy: FlakyProxy
 ) -> None:
     await sources.publish(entry())
     held = await win(models)
@@ -196,7 +196,7 @@ async def test_a_frozen_network_is_noticed_by_what_does_not_come_back(
 ) -> None:
     """Writes get through, but the watch is silent: it must not be believed."""
     async with (
-        FaultProxy(api_server.url) as proxy,
+        FlakyProxy(api_server.url) as proxy,
         source_store(api_server, namespace, url=proxy.url, rules=SHORT) as store,
         source_store(api_server, namespace) as other,
     ):
@@ -208,7 +208,7 @@ async def test_a_frozen_network_is_noticed_by_what_does_not_come_back(
         await until(lambda: _has(store, 2), "a new watch took the place of the silent one")
 
 
-async def test_a_slow_server_is_waited_for(sources: KubernetesSourceStore, proxy: FaultProxy) -> None:
+async def test_a_slow_server_is_waited_for(sources: KubernetesSourceStore, proxy: FlakyProxy) -> None:
     proxy.delay_s = 0.3
     await asyncio.gather(*(sources.publish(entry(f"w{number}")) for number in range(40)))
     beats = (
@@ -224,7 +224,7 @@ async def test_a_slow_server_is_waited_for(sources: KubernetesSourceStore, proxy
 
 
 async def test_a_server_that_never_answers_costs_the_deadline_and_no_more(
-    sources: KubernetesSourceStore, proxy: FaultProxy
+    sources: KubernetesSourceStore, proxy: FlakyProxy
 ) -> None:
     await sources.publish(entry())
     proxy.freeze(True)
@@ -237,7 +237,7 @@ async def test_a_server_that_never_answers_costs_the_deadline_and_no_more(
 
 
 async def test_a_forgotten_place_lists_anew(
-    api_server: ApiServer, namespace: str, sources: KubernetesSourceStore, proxy: FaultProxy
+    api_server: ApiServer, namespace: str, sources: KubernetesSourceStore, proxy: FlakyProxy
 ) -> None:
     gone = {"kind": "Status", "code": 410, "message": "too old resource version", "reason": "Expired"}
     await sources.publish(entry())
@@ -419,7 +419,7 @@ async def test_a_namespace_that_is_not_there(api_server: ApiServer) -> None:
 
 
 async def test_custom_resources_that_are_missing_or_older(
-    api_server: ApiServer, namespace: str, proxy: FaultProxy
+    api_server: ApiServer, namespace: str, proxy: FlakyProxy
 ) -> None:
     proxy.fail(Fault(method="POST", status=404, body="404 page not found"))
     with pytest.raises(PreconditionError, match="does not know the custom resources") as caught:
@@ -433,7 +433,7 @@ async def test_custom_resources_that_are_missing_or_older(
 
 
 async def test_rights_that_are_taken_away_are_an_outage(
-    sources: KubernetesSourceStore, proxy: FaultProxy
+    sources: KubernetesSourceStore, proxy: FlakyProxy
 ) -> None:
     await sources.publish(entry())
     proxy.fail(Fault(times=9, method="PATCH", status=403, body={"message": "no"}))

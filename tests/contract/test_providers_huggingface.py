@@ -31,7 +31,8 @@ from mx.errors import (
 )
 from mx.providers.http import HttpRules
 from mx.providers.huggingface import HuggingFaceProvider, read_token
-from mx.testing.fake_hub import FakeHub, Fault
+from mx.testing.fake_hub import FakeHub
+from mx.testing.faults import Fault
 from mx.testing.pauses import FOUR_ATTEMPTS, Pauses
 from mx.testing.provider_contract import (
     FILES,
@@ -42,6 +43,7 @@ from mx.testing.provider_contract import (
     ProviderContract,
     file_of,
     listing_of,
+    open_files_below,
 )
 
 NAME = "org/Model-7B"
@@ -610,7 +612,7 @@ async def test_a_listing_without_end_ends(hub: FakeHub, provider: HuggingFacePro
         (302, {"Location": "ftp://example.org/x"}, "redirects from http to ftp"),
         (302, {"Location": "/org/Model-7B/resolve/round"}, "redirects"),
         (302, {"Location": "http://[bad"}, NAME),
-        (302, {}, "answered 302"),
+        (302, {}, "refused with 302"),
         (206, {"Content-Range": "bytes 5-9/10"}, "range"),
         (206, {}, "range"),
         (200, {"Content-Encoding": "gzip"}, "compressed"),
@@ -717,10 +719,6 @@ async def test_no_descriptor_is_left_open(
         with pytest.raises((asyncio.CancelledError, IntegrityError)):
             await task
 
-    def open_files() -> int:
-        links = (os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd"))
-        return sum(os.path.realpath(link).startswith(str(tmp_path)) for link in links)
-
     for number in range(30):
         await fail(number)
-        assert open_files() == 0
+        assert open_files_below(tmp_path) == []

@@ -21,7 +21,8 @@ from mx.config import load_settings
 from mx.core.eviction import Shrink
 from mx.core.model import EntryStatus, ModelRef, ProviderName
 from mx.errors import UnavailableError
-from mx.testing.fake_hub import FakeHub, Fault
+from mx.testing.fake_hub import FakeHub
+from mx.testing.faults import Fault
 from mx.wiring import open_services
 
 NAME = "org/Model-7B"

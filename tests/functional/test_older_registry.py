@@ -14,7 +14,8 @@ from huggingface_hub import snapshot_download
 from mx.config import load_settings
 from mx.core.model import EntryKey, EntryStatus, ModelRecord, ModelRef, ProviderName
 from mx.server.metrics import ServerMetrics
-from mx.testing.fake_hub import FakeHub, Fault
+from mx.testing.fake_hub import FakeHub
+from mx.testing.faults import Fault
 from mx.wiring import Services, open_services
 
 HF = ProviderName.HUGGING_FACE

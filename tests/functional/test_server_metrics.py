@@ -23,7 +23,8 @@ from mx.core.eviction import Shrink
 from mx.core.model import ProviderName
 from mx.server.app import HttpPlace, RunningServer, serve
 from mx.server.metrics import ServerMetrics
-from mx.testing.fake_hub import FakeHub, Fault
+from mx.testing.fake_hub import FakeHub
+from mx.testing.faults import Fault
 from mx.testing.folder_cache import FolderCache
 from mx.testing.samples import entry
 from mx.wire.v1 import admin, model, p2p

@@ -17,7 +17,8 @@ from model_server import FILES, WEIGHTS, ModelServer, model_server
 from mx.core.model import EntryKey, EntryStatus, ModelRef, ProviderName
 from mx.core.progress import EnsureUpdate
 from mx.server.models import MAX_CHUNK_BYTES, never_silent
-from mx.testing.fake_hub import FakeHub, Fault
+from mx.testing.fake_hub import FakeHub
+from mx.testing.faults import Fault
 from mx.wire.v1 import model
 
 NAME = "org/model"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,14 @@ from mx.testing.cache_samples import (
 )
 
 WEIGHTS = "model-00001.safetensors"
+# Of the nine bytes 123456789, as catalogues of checksums give them.
+CHECK_VALUES = {
+    "crc32": "cbf43926",
+    "crc32c": "e3069283",
+    "crc64nvme": "ae8b14860a799888",
+    "md5": "25f9e794323b453885f5181f1b624d0b",
+    "sha256": "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225",
+}
 
 
 @pytest.fixture
@@ -307,11 +315,32 @@ def test_rubbish_as_a_commit_is_refused(cache: DiskCache, commit: str) -> None:
         cache.begin(Listing(key, ()))
 
 
-def test_digest_that_cannot_be_checked_here_is_refused_before_the_first_byte(cache: DiskCache) -> None:
-    if importlib.util.find_spec("google_crc32c") is not None:
-        pytest.skip("google-crc32c is installed")
-    with pytest.raises(PreconditionError, match="google-crc32c"):
-        cache.begin(Listing(bucket_model().key, (ListedFile("a", 1, "crc32c:00000000"),)))
+@pytest.mark.parametrize(
+    ("digest", "module", "package"),
+    [
+        ("crc32c:00000000", "google_crc32c", "google-crc32c"),
+        ("crc64nvme:0000000000000000", "awscrt.checksums", "awscrt"),
+    ],
+)
+def test_a_digest_whose_library_is_missing_is_refused_before_the_first_byte(
+    cache: DiskCache, monkeypatch: pytest.MonkeyPatch, digest: str, module: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(PreconditionError, match=package) as caught:
+        cache.begin(Listing(bucket_model().key, (ListedFile("a", 1, digest),)))
+    assert caught.value.remedy == f"pip install {package}"
+
+
+@pytest.mark.parametrize("algorithm", sorted(CHECK_VALUES))
+def test_every_digest_that_a_bucket_names_is_checked(cache: DiskCache, algorithm: str) -> None:
+    file = ListedFile("a.bin", 9, f"{algorithm}:{CHECK_VALUES[algorithm]}")
+    staging = cache.begin(Listing(bucket_model().key, (file,)))
+    staging.path_for(file).write_bytes(b"123456780")
+    with pytest.raises(IntegrityError, match=algorithm):
+        staging.accept(file)
+    staging.path_for(file).write_bytes(b"123456789")
+    staging.accept(file)
+    assert staging.publish(revision=None, fence=lambda: True).files[0].digest.startswith("sha256:")
 
 
 def test_md5_is_checked(cache: DiskCache) -> None:

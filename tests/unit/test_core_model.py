@@ -92,6 +92,10 @@ def test_each_name_has_one_spelling(provider: ProviderName, name: str, canonical
             for name in ("a", "a/b", "a/../b", "a/b:..", "a/b/c/d/e/f", "a/b:c:d", "a//b", "/a/b/c")
         ),
         *((S3, name) for name in ("bucket/x", "gs://b/x", "s3://b", "s3:///x", "s3://b//x", "s3://b/../x")),
+        *(
+            (S3, f"s3://{bucket}/m")
+            for bucket in ("a@b", "a:1", "a#", "a?", "-a", "a.", "a b", "ü", "a" * 223)
+        ),
         *((GCS, name) for name in ("s3://b/x", "gs://b/./x", "gs://b/x\\y", "gs://b/C:/x", "gs://b/")),
         *((LOCAL, name) for name in ("models/a", "/a/../b", "/a/./b", "/a\\b", "file://host/a", "~/a")),
         *(

@@ -10,10 +10,12 @@ import pytest
 
 from mx.config import load_settings
 from mx.core.model import EntryKey, Listing, ModelRef, ProviderName
-from mx.errors import PermissionDeniedError, PreconditionError, UnavailableError
+from mx.errors import PermissionDeniedError, PreconditionError, SettingsError, UnavailableError
 from mx.ports import Progress, Provider
 from mx.providers.registry import ProviderRegistry, open_providers
+from mx.testing.bucket_stores import S3Store, opened
 from mx.testing.fake_hub import FakeHub
+from mx.testing.fault_proxy import FaultProxy
 
 
 class Closable:
@@ -127,3 +129,58 @@ sys.exit(", ".join(loaded & {"httpx2", "huggingface_hub", "grpc", "torch"}) or N
         [sys.executable, "-c", source], capture_output=True, text=True, timeout=60, check=False
     )
     assert ran.returncode == 0, ran.stderr
+
+
+async def test_settings_reach_the_providers_of_buckets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", S3Store.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", S3Store.secret_key)
+    with opened("s3", tmp_path / "s3") as s3, opened("gcs", tmp_path / "gcs") as gcs:
+        refs = [store.put({"config.json": b"{}"}) for store in (s3, gcs)]
+        with FaultProxy(s3.endpoint) as aws, FaultProxy(gcs.endpoint) as google:
+            environ = {
+                "HOME": str(tmp_path),
+                "AWS_REGION": "eu-west-1",
+                "AWS_ENDPOINT_URL": aws.endpoint,
+                "S3_ENDPOINT": "http://ignored.invalid",
+                "STORAGE_EMULATOR_HOST": google.endpoint.removeprefix("http://"),
+                "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "never-read.json"),
+            }
+            registry = open_providers(load_settings(environ=environ, cwd=tmp_path))
+            for ref in refs:
+                assert await registry.get(ref.provider).resolve(ref) == ""
+            await registry.close()
+            assert "/eu-west-1/s3/" in aws.asked("")[0].authorization
+            # An emulator speaks plain HTTP: no token is looked for, let alone sent.
+            assert google.asked("")[0].authorization == ""
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"AWS_REGION": "evil.com/"}, "no region of AWS"),
+        ({"AWS_ENDPOINT_URL": "https://me:secret@store"}, "credentials don't belong"),
+        ({"AWS_ENDPOINT_URL": "ftp://store"}, "no address"),
+    ],
+)
+async def test_settings_that_no_store_can_have_are_refused(
+    tmp_path: Path, environ: dict[str, str], said: str
+) -> None:
+    registry = open_providers(load_settings(environ={"HOME": str(tmp_path)} | environ, cwd=tmp_path))
+    with pytest.raises(SettingsError, match=said) as caught:
+        registry.get(ProviderName.S3)
+    assert "secret" not in str(caught.value)
+
+
+async def test_an_endpoint_without_a_scheme_is_plain_only_where_that_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", S3Store.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", S3Store.secret_key)
+    with opened("s3", tmp_path / "s3") as store:
+        ref = store.put({"config.json": b"{}"})
+        environ = {"HOME": str(tmp_path), "AWS_ENDPOINT": store.endpoint.removeprefix("http://")}
+        plain = open_providers(load_settings(environ=environ | {"AWS_ALLOW_HTTP": "true"}, cwd=tmp_path))
+        assert await plain.get(ref.provider).resolve(ref) == ""
+        await plain.close()

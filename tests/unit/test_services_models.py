@@ -6,16 +6,34 @@ import asyncio
 import hashlib
 import re
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from models_world import (
+    COMMIT,
+    DOWNLOADED,
+    DOWNLOADING,
+    ERROR,
+    FILES,
+    HF,
+    KEY,
+    META,
+    PIECE,
+    REF,
+    RULES,
+    TOTAL,
+    World,
+    ensure,
+    outcome,
+    until,
+)
 
 from mx.core.cached import CachedEntry
 from mx.core.eviction import EvictionPolicy
-from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, ModelRef, Pin, ProviderName
+from mx.core.model import Claim, EntryKey, ModelRef, Pin, ProviderName
 from mx.core.progress import EnsureUpdate
 from mx.core.transitions import Won
 from mx.errors import (
@@ -27,114 +45,15 @@ from mx.errors import (
     PreconditionError,
     UnavailableError,
 )
-from mx.services.downloads import DownloadRules
-from mx.services.eviction import EvictionService
 from mx.services.jobs import JobRules
-from mx.services.models import ModelsRules, ModelsService
-from mx.services.touches import TouchBatch
-from mx.store.memory_models import MemoryModelStore
 from mx.testing.folder_cache import FolderCache
-from mx.testing.outage_models import OutageModelStore
-from mx.testing.scripted_provider import FixedProviders, ScriptedProvider
-from mx.wiring import SystemClock
-
-HF = ProviderName.HUGGING_FACE
-COMMIT = "a" * 40
-REF = ModelRef(HF, "org/model")
-KEY = EntryKey(HF, "org/model", COMMIT)
-META = replace(KEY, weights=False)
-PIECE = 1 << 12
-FILES = {
-    "config.json": b"{}",
-    "empty.txt": b"",
-    "model.safetensors": bytes(range(256)) * 256,
-    "nested/part.safetensors": b"weights" * 1000,
-}
-TOTAL = sum(map(len, FILES.values()))
-DOWNLOADING, DOWNLOADED, ERROR = EntryStatus.DOWNLOADING, EntryStatus.DOWNLOADED, EntryStatus.ERROR
-
-RULES = ModelsRules(
-    job=JobRules(
-        download=DownloadRules(lease_s=0.5, heartbeat_s=0.05, report_s=0.01, parallel_files=2),
-        poll_s=0.02,
-        first_backoff_s=30.0,
-        longest_backoff_s=100.0,
-    ),
-    resolve_timeout_s=0.2,
-    read_lease_s=0.3,
-    flush_s=0.02,
-)
-
-
-class World:
-    """One store, cache and provider; as many services on them as a test wants processes."""
-
-    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
-        self.clock = SystemClock()
-        self.store = OutageModelStore(MemoryModelStore())
-        self.cache = FolderCache(folder)
-        self.provider = ScriptedProvider(FILES, piece_bytes=PIECE)
-        self.policy = EvictionPolicy()
-        self._stack = stack
-
-    def make(self, owner: str = "a", rules: ModelsRules = RULES) -> ModelsService:
-        touches = TouchBatch(self.store, self.clock)
-        eviction = EvictionService(
-            self.store, self.cache, self.clock, policy=self.policy, owner=owner, touches=touches
-        )
-        return ModelsService(
-            self.store,
-            self.cache,
-            self.clock,
-            providers=FixedProviders(self.provider),
-            eviction=eviction,
-            touches=touches,
-            owner=owner,
-            rules=rules,
-        )
-
-    async def start(self, owner: str = "a", rules: ModelsRules = RULES) -> ModelsService:
-        return await self._stack.enter_async_context(self.make(owner, rules))
-
-    async def record(self, key: EntryKey = KEY) -> ModelRecord:
-        found = await self.store.get(key)
-        assert found is not None
-        return found
-
-    def hold(self, after_bytes: int = 0) -> None:
-        """Keep fetches waiting once a file has so many bytes, until ``go``."""
-        self.provider.gate_after_bytes = after_bytes
-        self.provider.gate.clear()
-
-    def go(self) -> None:
-        self.provider.gate.set()
-
-    @property
-    def fetches(self) -> list[str]:
-        return [call for call in self.provider.calls if call.startswith("fetch")]
+from mx.testing.scripted_provider import ScriptedProvider
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         yield World(tmp_path / "cache", stack)
-
-
-async def ensure(
-    service: ModelsService, ref: ModelRef = REF, *, weights: bool = True, force: bool = False
-) -> list[EnsureUpdate]:
-    async with asyncio.timeout(20):
-        return [update async for update in service.ensure(ref, weights=weights, force=force)]
-
-
-async def outcome(service: ModelsService, ref: ModelRef = REF, **options: bool) -> EnsureUpdate:
-    return (await ensure(service, ref, **options))[-1]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 # one caller

@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from mx.core.cached import CachedEntry, CacheUsage, StageHolder, VerifyReport
+from mx.core.cached import CachedEntry, CachedFile, CacheUsage, StageHolder, VerifyReport
 from mx.core.model import EntryKey, Listing, ProviderName, is_commit, safe_relative_path
 from mx.errors import IntegrityError, NotFoundError, PreconditionError
 from mx.providers.cache.begin import begin, begin_instead
 from mx.providers.cache.claimants import sound_records
-from mx.providers.cache.entry import complete_record
+from mx.providers.cache.entry import complete_record, read_record
 from mx.providers.cache.failures import disk_errors
 from mx.providers.cache.identity import identity
 from mx.providers.cache.layout import folder_of, has_view, model_folder, slot_behind, view_of
@@ -99,18 +99,17 @@ class DiskCache:
 
     def open_file(self, entry: CachedEntry, path: str) -> int:
         safe_relative_path(path)
-        size_bytes = next((file.size_bytes for file in entry.files if file.path == path), None)
-        if size_bytes is None:
+        wanted = next((file for file in entry.files if file.path == path), None)
+        if wanted is None:
             raise NotFoundError(f"{entry.key} has no file {path[:80]!r}")
         with self._errors(f"opening {path} of {entry.key}"), self._site.open() as root:
             fd = _open_file(root, entry.key, path)
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_size != size_bytes:
-            os.close(fd)
-            raise IntegrityError(
-                f"{path} of {entry.key} has {found.st_size} bytes, and {size_bytes} are recorded",
-                remedy="verify the entry; mx cache verify --repair fetches single files again",
-            )
+            found = os.fstat(fd)
+            try:
+                _require_recorded(root, entry, wanted, found)
+            except BaseException:
+                os.close(fd)
+                raise
         return fd
 
     def verify(self, key: EntryKey, *, progress: Callable[[int], None] | None = None) -> VerifyReport:
@@ -220,3 +219,24 @@ def _open_file(root: Folder, key: EntryKey, path: str) -> int:
         if folder is None or folder.lstat(name) is None:
             raise NotFoundError(f"{path} of {key} is gone", remedy="download the model again")
         return folder.open(name, os.O_RDONLY | os.O_NONBLOCK)
+
+
+def _require_recorded(root: Folder, entry: CachedEntry, file: CachedFile, found: os.stat_result) -> None:
+    """What was opened belongs to the entry as it was looked up: files of two versions are never mixed."""
+    as_recorded = stat.S_ISREG(found.st_mode) and found.st_size == file.size_bytes
+    if as_recorded and found.st_mtime_ns == file.mtime_ns:
+        return
+    # Plain folders hold one version at a time. A copied cache has other times, and the same record.
+    model = root.find(*folder_of(entry.key))
+    if model is not None:
+        with model:
+            record = read_record(model, entry.key)
+        if record is None or record.completed_at_ms != entry.completed_at_ms:
+            raise NotFoundError(
+                f"{entry.key} was replaced by a newer version while it was read", remedy="ask again"
+            )
+    if not as_recorded:
+        raise IntegrityError(
+            f"{file.path} of {entry.key} has {found.st_size} bytes, and {file.size_bytes} are recorded",
+            remedy="verify the entry; mx cache verify --repair fetches single files again",
+        )

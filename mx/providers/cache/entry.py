@@ -86,7 +86,16 @@ class CompletionRecord:
         if has_view(self.key.provider):
             folder = folder.joinpath(*view_of(self.key.commit))
         files = tuple(
-            CachedFile(f.path, f.size_bytes, f.digest, f.xxh3, f"{blocks}/{f.slot}") for f in self.files
+            CachedFile(
+                f.path,
+                f.size_bytes,
+                f.digest,
+                f.xxh3,
+                block=f"{blocks}/{f.slot}",
+                etag=f.etag,
+                mtime_ns=f.mtime_ns,
+            )
+            for f in self.files
         )
         return CachedEntry(self.key, folder, files, self.completed_at_ms)
 

@@ -2,57 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import os
 from collections.abc import Callable
-from typing import Any, Protocol
 
 import xxhash
 
 from mx.core.model import ListedFile
-from mx.errors import InvalidArgumentError, PreconditionError
+from mx.errors import InvalidArgumentError
+from mx.providers.digests import RunningDigest, check_digest, is_hex, new_digest
 
 _CHUNK_BYTES = 4 << 20
-_LENGTHS = {"sha256": 64, "git-sha1": 40, "md5": 32, "crc32c": 8}
 _STRONG = ("sha256", "git-sha1")  # what may name a blob
-
-
-class _Hash(Protocol):
-    def update(self, data: memoryview, /) -> object: ...
-
-    def hexdigest(self) -> str: ...
-
-
-class _Crc32c:
-    """Through google-crc32c: in Python alone a model would take hours."""
-
-    def __init__(self) -> None:
-        self._library: Any = _crc32c_library()
-        self._value = 0
-
-    def update(self, data: memoryview, /) -> None:
-        self._value = self._library.extend(self._value, bytes(data))
-
-    def hexdigest(self) -> str:
-        return f"{self._value:08x}"
 
 
 def check_digests(file: ListedFile, *, of: str) -> None:
     """That a listing's digests can be checked here; InvalidArgumentError or PreconditionError if not."""
-    algorithm, _, value = file.digest.partition(":")
-    if file.digest and not _is_hex(value, _LENGTHS.get(algorithm, -1)):
-        raise InvalidArgumentError(f"{of}: {file.digest[:90]!r} is no digest that can be checked")
-    if file.xxh3 and not (_is_hex(file.xxh3, 32) and algorithm in _STRONG):
+    check_digest(file.digest, of=of)
+    if file.xxh3 and not (is_hex(file.xxh3, digits=32) and file.digest.partition(":")[0] in _STRONG):
         raise InvalidArgumentError(
             f"{of}: {file.xxh3[:90]!r} is no digest, or stands beside none that is cryptographic"
         )
-    if algorithm == "crc32c":
-        _crc32c_library()
-
-
-def _is_hex(text: str, length: int) -> bool:
-    return len(text) == length and all(c in "0123456789abcdef" for c in text)
 
 
 class FileHash:
@@ -66,10 +35,10 @@ class FileHash:
         self._expected, self._vouched = listed, vouched
         algorithm = listed.partition(":")[0]
         self._strong = "git-sha1" if algorithm == "git-sha1" else "sha256"
-        self._hashes: dict[str, _Hash] = {"xxh3": xxhash.xxh3_128()}
+        self._hashes: dict[str, RunningDigest] = {"xxh3": xxhash.xxh3_128()}
         if not vouched:
             for each in {self._strong, algorithm} - {""}:
-                self._hashes[each] = _new(each, size_bytes)
+                self._hashes[each] = new_digest(each, size_bytes=size_bytes)
         self.at = 0
 
     @classmethod
@@ -111,27 +80,3 @@ class FileHash:
             return self.xxh3 == self._vouched
         algorithm, _, value = self._expected.partition(":")
         return not algorithm or self._hashes[algorithm].hexdigest() == value
-
-
-def _new(algorithm: str, size_bytes: int) -> _Hash:
-    match algorithm:
-        case "sha256":
-            return hashlib.sha256()
-        case "git-sha1":
-            # What git calls a blob: the digest covers a header with the size.
-            return hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
-        case "md5":
-            return hashlib.md5(usedforsecurity=False)
-        case "crc32c":
-            return _Crc32c()
-    raise InvalidArgumentError(f"{algorithm!r} is no digest that can be checked")
-
-
-def _crc32c_library() -> Any:
-    try:
-        return importlib.import_module("google_crc32c")
-    except ImportError:
-        raise PreconditionError(
-            "files of this provider are checked with crc32c, and google-crc32c isn't installed",
-            remedy="pip install google-crc32c",
-        ) from None
