@@ -30,7 +30,7 @@ log = event_log(__name__)
 _BUSY, _THERE = "busy", "there"
 
 
-class _IncompleteError(MxError):
+class _IncompleteError(Exception):
     """Files that the provider lists are not there, or are other ones."""
 
 
@@ -113,7 +113,7 @@ class OlderRecords:
             entry = await in_thread(self._cache.entry, key) or await self._compare(key, claim)
         except _IncompleteError as error:
             await self._hand_back(key, claim)
-            log.info("files of an older registry are not all there", model=str(key), missing=error.message)
+            log.info("files of an older registry are not all there", model=str(key), missing=str(error))
             return "unfinished"
         except (MxError, asyncio.CancelledError):
             await asyncio.wait([asyncio.ensure_future(self._forget(key, claim, older))])

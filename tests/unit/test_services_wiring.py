@@ -15,7 +15,7 @@ from mx.client.embedded import EmbeddedClient
 from mx.config import Settings, load_settings
 from mx.core.source import SourceFilter, SourceIdentity, SourceStatus, WorkerKey, source_id
 from mx.core.transfer import Strategy, TransferReport, TransferState
-from mx.errors import ConflictError, SettingsError, UnavailableError
+from mx.errors import ConflictError, UnavailableError
 from mx.testing.clock import FakeClock
 from mx.testing.outage import OutageStore
 from mx.testing.samples import FULL_WORKER, IDENTITY, PEER, model_key
@@ -52,29 +52,6 @@ async def test_sources_outlive_a_restart_on_sqlite(tmp_path: Path) -> None:
         async with open_services(load(tmp_path, "sqlite")) as services:
             assert len(await services.sources.list_sources(SourceFilter())) == expected
             await services.sources.publish(IDENTITY, FULL_WORKER, worker_id="w0")
-
-
-@pytest.mark.parametrize("backend", ["redis"])
-async def test_a_backend_of_a_later_version_is_refused_with_its_origin(tmp_path: Path, backend: str) -> None:
-    settings = load_settings(environ={"MX_METADATA_BACKEND": backend}, cwd=tmp_path, scope="server")
-    with pytest.raises(SettingsError) as caught:
-        async with open_services(settings):
-            pass
-    assert f"metadata.backend = {backend} (env:MX_METADATA_BACKEND) is not available" in caught.value.message
-    assert len(caught.value.problems) == 1
-
-
-@pytest.mark.parametrize("backend", ["redis"])
-async def test_a_registry_of_a_later_version_is_refused_with_its_origin(tmp_path: Path, backend: str) -> None:
-    environ = {"MODEL_EXPRESS_DATABASE__BACKEND": backend}
-    settings = load_settings(environ=environ, cwd=tmp_path, scope="server")
-    with pytest.raises(SettingsError) as caught:
-        async with open_services(settings):
-            pass
-    said = f"database.backend = {backend} (env:MODEL_EXPRESS_DATABASE__BACKEND) is not available"
-    assert said in caught.value.message
-    assert "MODEL_EXPRESS_DATABASE__BACKEND=sqlite" in caught.value.remedy
-    assert not (tmp_path / "models.db").exists()
 
 
 @pytest.mark.parametrize(
