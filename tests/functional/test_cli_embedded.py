@@ -13,7 +13,8 @@ from cli_user import User
 from huggingface_hub import scan_cache_dir, snapshot_download
 
 from mx.store.whereabouts import FOLDER, leave_note
-from mx.testing.fake_hub import FakeHub, Fault
+from mx.testing.fake_hub import FakeHub
+from mx.testing.faults import Fault
 
 NAME = "org/model"
 WEIGHTS = bytes(range(256)) * 9000

@@ -14,7 +14,8 @@ from mx.client.grpc import GrpcClient
 from mx.core.model import EntryStatus, ModelRef, Pin, ProviderName
 from mx.core.progress import EnsureUpdate
 from mx.errors import ErrorCode
-from mx.testing.fake_hub import FakeHub, Fault
+from mx.testing.fake_hub import FakeHub
+from mx.testing.faults import Fault
 from mx.testing.provider_contract import mounted_tmpfs
 
 MIB = 1 << 20

@@ -232,7 +232,7 @@ def test_validate_config_tells_every_error(bench: Bench, tmp_path: Path) -> None
     assert ran.err.count("error: ") == 2
 
 
-@pytest.mark.parametrize("backend", ["redis", "postgres"])
+@pytest.mark.parametrize("backend", ["postgres"])
 def test_a_store_that_is_not_there_is_refused(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
