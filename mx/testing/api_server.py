@@ -185,7 +185,7 @@ class ApiServer:
         return name
 
     def grant(self, namespace: str, rules: list[Any]) -> None:
-        """A Role of these rules for the ordinary account, in one namespace."""
+        """A Role of these rules for the ordinary account, in one namespace; returns when it has effect."""
         root = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
         self.ask("POST", f"{root}/roles", {"metadata": {"name": "mx"}, "rules": rules})
         binding = {
@@ -194,6 +194,20 @@ class ApiServer:
             "subjects": [{"kind": "ServiceAccount", "name": "mx", "namespace": "default"}],
         }
         self.ask("POST", f"{root}/rolebindings", binding)
+        rule = rules[0]
+        asked = {
+            "namespace": namespace,
+            "group": rule["apiGroups"][0],
+            "resource": rule["resources"][0],
+            "verb": rule["verbs"][0],
+        }
+        review = {"spec": {"resourceAttributes": asked}}
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        deadline = time.monotonic() + _START_S
+        while not self.ask("POST", path, review, token=self.token)["status"]["allowed"]:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the Role in {namespace} has no effect")
+            time.sleep(0.01)
 
     def objects(self, namespace: str, plural: str) -> list[Any]:
         return list(self.ask("GET", f"{self.path(namespace, plural)}")["items"])
