@@ -38,10 +38,14 @@ class Fault:
 
 
 class FlakyProxy:
-    """In front of one server, on a loopback port of its own. ``seen`` has what was asked, in order."""
+    """In front of one server, on a loopback port of its own.
+
+    ``seen`` has what was asked, in order; ``bodies`` has what came with it and was passed on.
+    """
 
     def __init__(self, upstream: str) -> None:
         self.seen: list[tuple[str, str]] = []
+        self.bodies: list[bytes] = []
         self.faults: list[Fault] = []
         self.delay_s = 0.0
         self.down = False  # every connection is cut at once
@@ -118,6 +122,7 @@ class FlakyProxy:
     async def _pass_on(self, request: web.Request, *, lose: bool) -> web.StreamResponse:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP}
         body = await request.read()
+        self.bodies.append(body)
         timeout = aiohttp.ClientTimeout(total=None)
         url = f"{self._upstream}{request.path_qs}"
         async with self._session.request(

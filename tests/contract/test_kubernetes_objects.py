@@ -40,9 +40,11 @@ from mx.errors import UnavailableError
 from mx.store.kubernetes import configmaps
 from mx.store.kubernetes.names import cache_entry_name, entry_key, parse_entry_key
 from mx.testing.api_server import ApiServer
+from mx.testing.flaky_proxy import FlakyProxy
 from mx.testing.model_store_contract import KEY, claim, downloaded, finish, win
 from mx.testing.samples import COMMIT, PEER, entry, model_key
 from mx.testing.store_contract import READY, listed, scanned
+from mx.wiring import SystemClock
 
 GROUP = "modelexpress.nvidia.com"
 SOURCE_ID = "0123456789abcdef"
@@ -165,22 +167,20 @@ async def test_a_condition_keeps_its_time_until_it_changes(api_server: ApiServer
 
 
 async def test_a_heartbeat_is_one_small_request(api_server: ApiServer, namespace: str) -> None:
-    blob = entry(worker=replace(entry().worker, backend_metadata=NixlMetadata(bytes(400_000))))
-    async with source_store(api_server, namespace) as store:
-        await store.publish(blob)
-        sent: list[tuple[str, Any]] = []
-        call = store._api.call
-
-        async def counted(method: str, *args: Any, **options: Any) -> Any:
-            sent.append((method, options.get("body")))
-            return await call(method, *args, **options)
-
-        store._api.call = counted  # type: ignore[method-assign]
-        assert await store.update_status(blob.key, status=READY, source_load=None, now_ms=2_000)
-    ((method, body),) = sent
+    large = entry(worker=replace(entry().worker, backend_metadata=NixlMetadata(bytes(400_000))))
+    async with (
+        FlakyProxy(api_server.url) as proxy,
+        source_store(api_server, namespace, url=proxy.url) as store,
+    ):
+        await store.publish(large)
+        proxy.seen.clear()
+        proxy.bodies.clear()
+        assert await store.update_status(large.key, status=READY, source_load=None, now_ms=2_000)
+        ((method, _),) = proxy.seen
+        (body,) = proxy.bodies
     assert method == "PATCH"
-    assert len(json.dumps(body)) < 500
-    assert {op["path"] for op in body if op["op"] != "test"} == {
+    assert len(body) < 500
+    assert {change["path"] for change in json.loads(body) if change["op"] != "test"} == {
         "/status/worker/status",
         "/status/worker/updatedAt",
     }
@@ -511,7 +511,7 @@ async def test_a_published_claim_is_respected_and_a_published_takeover_noticed(
         *published_model(f"mx1:{COMMIT}:-:org/theirs", "Downloading", **theirs),
     )
     async with model_store(api_server, namespace) as store:
-        now_ms = store._api.clock.now_ms()
+        now_ms = SystemClock().now_ms()
         answer = await claim(store, model_key("org/theirs"), now_ms=now_ms)
         assert isinstance(answer, Held), "its time is long past, but it was seen just now"
         assert answer.record.claim is not None
