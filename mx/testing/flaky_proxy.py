@@ -49,7 +49,7 @@ class FlakyProxy:
         self.faults: list[Fault] = []
         self.delay_s = 0.0
         self.down = False  # every connection is cut at once
-        self._stalled = ""
+        self._stalled: set[int] = set()
         self._upstream = upstream
         self._thawed = asyncio.Event()
         self._thawed.set()
@@ -92,8 +92,8 @@ class FlakyProxy:
         self._thawed.clear() if frozen else self._thawed.set()
 
     def stall(self, path: str) -> None:
-        """Pass on nothing more of answers to such addresses that are under way; '' is none."""
-        self._stalled = path
+        """Nothing more comes of answers to such addresses that are under way, and they stay open."""
+        self._stalled |= {key for key, request in self._live.items() if path in request.path_qs}
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.seen.append((request.method, request.path_qs))
@@ -102,6 +102,7 @@ class FlakyProxy:
             return await self._answer(request)
         finally:
             del self._live[id(request)]
+            self._stalled.discard(id(request))
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         await self._thawed.wait()
@@ -136,7 +137,7 @@ class FlakyProxy:
             await answer.prepare(request)
             async for chunk in found.content.iter_any():
                 await self._thawed.wait()
-                if not self._stalled or self._stalled not in request.path_qs:
+                if id(request) not in self._stalled:
                     await answer.write(chunk)
             with contextlib.suppress(ConnectionError):
                 await answer.write_eof()

@@ -204,7 +204,6 @@ async def test_a_frozen_network_is_noticed_by_what_does_not_come_back(
         proxy.stall("watch=true")
         await other.publish(entry("w1"))
         await store.update_status(entry().key, status=READY, source_load=None, now_ms=2_000)
-        proxy.stall("")
         await until(lambda: _has(store, 2), "a new watch took the place of the silent one")
 
 

@@ -49,6 +49,6 @@ class TestKubernetesDuties(DutiesContract):
 class TestKubernetesLikeMemory:
     def test_a_random_life(self, api_server: ApiServer) -> None:
         lived: type[TestCase] = stateful_test(
-            lambda: model_store(api_server, api_server.new_namespace()), examples=15
+            lambda: model_store(api_server, api_server.new_namespace()), examples=8
         )
         lived("runTest").runTest()  # type: ignore[attr-defined]

@@ -42,6 +42,6 @@ class TestKubernetesLikeMemory:
         lived: type[TestCase] = stateful_test(
             lambda: source_store(api_server, api_server.new_namespace()),
             worker_ids=WORKER_IDS,
-            examples=15,
+            examples=8,
         )
         lived("runTest").runTest()  # type: ignore[attr-defined]
