@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from mx.core.cache_view import CacheListing
 from mx.core.model import EntryStatus
 from mx.core.units import format_size
 from mx.errors import MxError, PermissionDeniedError, PreconditionError, UnavailableError
+
+# Whether a server is there is beside the point of what an embedded look shows.
+_ANSWER_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +88,9 @@ async def look(run: Invocation, client: Client) -> Look:
 async def _answers(run: Invocation) -> bool:
     server = run.connect(run.settings())
     try:
-        await server.health()
-    except MxError:
+        async with asyncio.timeout(_ANSWER_S):
+            await server.health()
+    except (MxError, TimeoutError):
         return False
     finally:
         await server.close()

@@ -100,7 +100,7 @@ class Verification:
         except NotFoundError:
             yield EntryVerified(key, Outcome.GONE, 0, 0, detail="it was removed while it was verified")
             return
-        if report.sound:
+        if report.sound and await in_thread(self._cache.entry, key) is not None:
             yield _verified(report, Outcome.SOUND)
             return
         async with aclosing(self._mend(report)) as steps:
@@ -116,13 +116,17 @@ class Verification:
             yield _verified(report, Outcome.GONE, detail="it was removed while it was verified")
             return
         log.error("entry is damaged", model=str(key), files=[fault.path for fault in report.faults])
+        # Withdrawn before, and another entry has brought its files back since.
+        detail = (
+            "its files are right, but it was withdrawn; a download lets it in again" if report.sound else ""
+        )
         if self._on_fault is OnFault.REPORT:
-            yield _verified(report, Outcome.DAMAGED)
+            yield _verified(report, Outcome.DAMAGED, detail=detail)
             return
-        withdrawn = await self._quarantine(report)
+        withdrawn = (key,) if report.sound else await self._quarantine(report)
         others = tuple(other for other in withdrawn if other != key)
         if self._on_fault is OnFault.QUARANTINE:
-            yield _verified(report, Outcome.QUARANTINED, withdrawn=others)
+            yield _verified(report, Outcome.QUARANTINED, withdrawn=others, detail=detail)
             return
         failures: list[str] = []
         # Without weights first: once the whole entry is back it would answer for both.

@@ -161,6 +161,21 @@ async def test_everybody_who_used_the_bytes_is_withdrawn_and_comes_back(world: W
     assert {key: one.outcome for key, one in again.items()} == dict.fromkeys({KEY, *others}, Outcome.SOUND)
 
 
+async def test_files_that_others_brought_back_do_not_make_a_withdrawn_entry_sound(world: World) -> None:
+    root = await world.download()
+    await world.download(OTHER)
+    other = replace(KEY, commit=OTHER)
+    flip(root / "config.json")
+    await world.verify(KEY, on_fault=OnFault.QUARANTINE)
+    await world.download(OTHER)
+    assert world.cache.entry(KEY) is None
+    done = await world.verify(KEY, other)
+    assert (done[KEY].outcome, done[other].outcome) == (Outcome.DAMAGED, Outcome.SOUND)
+    assert "withdrawn" in done[KEY].detail
+    assert (await world.verify(on_fault=OnFault.REPAIR))[KEY].outcome is Outcome.REPAIRED
+    assert world.cache.entry(KEY) is not None
+
+
 async def test_a_lost_name_costs_no_bytes(world: World) -> None:
     root = await world.download()
     (root / "model.safetensors").unlink()
