@@ -162,7 +162,7 @@ class Verification:
         more = f" and {len(report.faults) - 3} more" if len(report.faults) > 3 else ""
         for each in withdrawn:
             record = await self._store.get(each)
-            if record is not None and record.status is EntryStatus.DOWNLOADED:
+            if record is not None and record.status in (EntryStatus.DOWNLOADED, EntryStatus.ERROR):
                 message = f"verify found {names}{more} wrong or missing; a download mends it"
                 await self._store.put(damaged(record, message), observed=record)
         return withdrawn

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cli_user import User
+from cli_user import DEADLINE_S, User
 from huggingface_hub import scan_cache_dir, snapshot_download
 
 from mx.store.whereabouts import FOLDER, leave_note
@@ -38,6 +39,13 @@ def user(tmp_path: Path, hub: FakeHub) -> User:
     home = tmp_path / "home"
     home.mkdir()
     return User(home, {"HF_ENDPOINT": hub.endpoint, "MODEL_EXPRESS_ENDPOINT": NOWHERE})
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        threading.Event().wait(0.02)
 
 
 def hub_cache(user: User) -> Path:
@@ -96,8 +104,7 @@ def test_two_commands_at_once_fetch_once(user: User, hub: FakeHub) -> None:
     gate = threading.Event()
     hub.fail(Fault("storage:", times=None, gate=gate))
     running = [user.start("model", "download", NAME, "-s", "direct", "-f", "json") for _ in range(3)]
-    while len(hub.asked("storage:")) < 2:
-        assert all(process.poll() is None for process in running)
+    until(lambda: len(hub.asked("storage:")) == 2)
     gate.set()
     done = [user.end(process) for process in running]
     assert [ran.code for ran in done] == [0, 0, 0], done
@@ -110,8 +117,7 @@ def test_ctrl_c_ends_a_direct_download_and_the_next_goes_on(user: User, hub: Fak
     gate = threading.Event()
     hub.fail(Fault("storage:", cut_after=len(WEIGHTS) // 2, gate=gate, times=1))
     process = user.start("model", "download", NAME, "-s", "direct")
-    while hub.bytes_served < len(WEIGHTS) // 2:
-        assert process.poll() is None, process.communicate()
+    until(lambda: hub.bytes_served >= len(WEIGHTS) // 2)
     stopped = user.end(process, by=signal.SIGINT)
     gate.set()
     assert (stopped.code, stopped.out) == (130, "")
@@ -267,10 +273,10 @@ def test_what_cannot_be_mended_stays_away_and_says_why(user: User, hub: FakeHub)
     hub.add(NAME, FILES)
     folder = Path(user.json("model", "download", NAME, "-s", "direct")["path"])
     flip(folder / "model.safetensors")
-    hub.fail(Fault("storage:", times=None, status=404))
+    hub.add(NAME, FILES, gated=True)
     failed = user.mx("cache", "verify", "--repair", "--embedded", "-f", "json")
     assert (failed.code, failed.json["quarantined"]) == (7, 1)
-    assert "404" in failed.json["entries"][0]["detail"]
+    assert "gated" in failed.json["entries"][0]["detail"]
     assert user.mx("cache", "verify", "org/other", "--embedded").code == 3
     assert user.mx("model", "validate", "org/other", "--embedded", "-f", "json").json["exists"] is False
     assert user.mx("cache", "verify", "--repair", "--dry-run", "--embedded").code == 2
