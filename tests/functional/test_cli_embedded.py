@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import threading
@@ -115,7 +116,8 @@ def test_two_commands_at_once_fetch_once(user: User, hub: FakeHub) -> None:
 def test_ctrl_c_ends_a_direct_download_and_the_next_goes_on(user: User, hub: FakeHub) -> None:
     hub.add(NAME, FILES)
     gate = threading.Event()
-    hub.fail(Fault("storage:", cut_after=len(WEIGHTS) // 2, gate=gate, times=1))
+    large = hashlib.sha256(WEIGHTS).hexdigest()
+    hub.fail(Fault(f"storage:/objects/{large}", cut_after=len(WEIGHTS) // 2, gate=gate, times=1))
     process = user.start("model", "download", NAME, "-s", "direct")
     until(lambda: hub.bytes_served >= len(WEIGHTS) // 2)
     stopped = user.end(process, by=signal.SIGINT)
