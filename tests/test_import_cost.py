@@ -16,7 +16,7 @@ import pytest
 
 HEAVY = ("torch", "grpc", "textual", "redis", "kubernetes", "nixl", "vllm", "numpy")
 # Not forbidden by the architecture, but nothing that help needs.
-NEEDLESS_FOR_HELP = ("dynaconf", "rich", "pydantic", "aiosqlite", "google", "xxhash", "yaml")
+NEEDLESS_FOR_HELP = ("asyncio", "dynaconf", "rich", "pydantic", "aiosqlite", "google", "xxhash", "yaml")
 
 HELP = """
 import sys

@@ -66,7 +66,9 @@ def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any
         case "global_embedded":
             run.embedded = True
         case "global_cache_path":
-            run.flags["cache.local_path"] = str(value)
+            if not value.strip():
+                raise typer.BadParameter("a directory has a name")
+            run.flags["cache.local_path"] = value
         case "global_no_shared_storage":
             run.flags["cache.shared_storage"] = False
         case "global_transfer_chunk_size":
@@ -121,7 +123,7 @@ def _declare(
         typer.Option("--embedded", help="mx model, mx cache: act on this machine's cache, without a server."),
     ] = False,
     global_cache_path: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--cache-path",
             metavar="DIR",

@@ -5,7 +5,6 @@ Commands take an ``Invocation`` from their context; ``global_options`` fills it 
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -153,6 +152,7 @@ def _require_cache_command(ctx: typer.Context) -> None:
 
 def with_client(ctx: typer.Context, use: Callable[[Client], Awaitable[T]]) -> T:
     """Run ``use`` with a client to its end, in an event loop of its own."""
+    import asyncio  # a third of what `mx --help` would cost
 
     async def session() -> T:
         async with open_client(ctx) as client:

@@ -388,7 +388,7 @@ async def test_the_blocking_client_follows_a_download(mx: ModelServer, hub: Fake
             assert (verified.key, verified.outcome) == (entry.key, Outcome.SOUND)
             assert client.plan_removal(name=NAME).met
             told: list[EvictionStep] = []
-            run = client.run_eviction(client.plan_eviction(Shrink()), told=told.append)
+            run = client.run_eviction(client.plan_eviction(Shrink(to_bytes=0)), told=told.append)
             assert (run.failed, [step.key for step in told]) == ((), [entry.key])
             assert client.cache_stats().runs[0].run_id == run.run_id
             with pytest.raises(NotFoundError):
