@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mx.client.receive.plan import SpanRules
+from mx.config import Settings
 
 
 def usual_connections() -> int:
@@ -40,3 +41,12 @@ class ReceiveRules:
     http: bool = True
     spans: SpanRules = field(default_factory=SpanRules)
     jitter: Callable[[], float] = random.random
+
+    @classmethod
+    def of(cls, settings: Settings) -> ReceiveRules:
+        """As the settings have it."""
+        wanted = settings.cache
+        return cls(
+            connections=wanted.receive_connections or usual_connections(),
+            patience_s=wanted.receive_timeout_s,
+        )
