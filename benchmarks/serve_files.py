@@ -88,7 +88,7 @@ def fill_cache(root: Path, total: int) -> CachedEntry:
     """A model as checkpoints are: four large files of unequal size and some small ones."""
     shares = {"model-00001": 0.3, "model-00002": 0.3, "model-00003": 0.28}
     sizes = {f"{name}.safetensors": int(total * share) for name, share in shares.items()}
-    sizes |= {"config.json": 900, "tokenizer.json": 2 * MIB, "nested/generation.json": 200}
+    sizes |= {"config.json": 900, "tokenizer.json": total // 1024, "nested/generation.json": 200}
     sizes["model-00004.safetensors"] = total - sum(sizes.values())
     listing = Listing(KEY, tuple(ListedFile(path, size) for path, size in sorted(sizes.items())))
     block = memoryview(random.Random(1).randbytes(8 * MIB))

@@ -156,7 +156,7 @@ class CacheSettings:
         env=("MODEL_EXPRESS_TRANSFER_CHUNK_SIZE",),
         flag="--transfer-chunk-size",
     )
-    receive_connections: int = option(Integer(0, 64))
+    receive_connections: int = option(Integer(0, 256))
     receive_timeout_s: float = option(_TIMEOUT, key="receive_timeout")
     server_endpoint: str = option(Endpoint(), env=("MODEL_EXPRESS_SERVER_ENDPOINT",))
     parallel_files: int = option(Integer(1, 256))

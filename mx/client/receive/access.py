@@ -93,8 +93,9 @@ class Access:
 
     def reopen(self, failure: MxError) -> None:
         """Have the server look at its files anew; ChangedError and NotFoundError as above."""
+        before = self.opened
         self.close()
-        before, self.opened = self.opened, self._open()
+        self.opened = self._open()
         if self.opened.files != before.files:
             raise ChangedError(f"{self._key}: the server has other files by now") from failure
 
