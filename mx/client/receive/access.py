@@ -80,12 +80,8 @@ class Access:
 
         ChangedError when it has others now, NotFoundError when it has none.
         """
-        if not self.opened.ticket:
-            if isinstance(failure, NotFoundError):
-                raise failure
-            if isinstance(failure, PreconditionError):
-                raise ChangedError(failure.message, remedy=failure.remedy) from failure
-            return
+        if not self.opened.ticket and isinstance(failure, NotFoundError):
+            raise failure
         try:
             self.renew()
         except NotFoundError:

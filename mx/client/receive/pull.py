@@ -90,9 +90,8 @@ class Pull:
                     heard = self._count.bytes_done
                 self._bear(error)
                 door = self._next_door(door, error)
-            except PreconditionError as error:
-                with suppress(UnavailableError, DeadlineError):  # then the next round says so
-                    self._access.require_same(error)
+            except PreconditionError as error:  # other files than were listed
+                self._look_anew(error)
                 self._bear(error)
 
     def _round(self, door: Door | None) -> None:
