@@ -15,13 +15,12 @@ Ratios are taken within a repeat, their median is shown. `cpu` is processor time
 loopback they share the cores, so what is spent there bounds the rate. `sync` is the time of fsync
 alone for that much data in that directory, which raw TCP does not spend.
 
-Last, 16 clients read the model at once and throw it away: the server's peak memory.
+Last, 16 clients read at once for ten seconds and keep nothing: the server's peak memory.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import multiprocessing
 import os
@@ -61,6 +60,7 @@ REF = ModelRef(ProviderName.HUGGING_FACE, NAME, COMMIT)
 CLIENTS = 16
 MIB = 1 << 20
 BUFFER = MIB
+MEMORY_S = 10.0
 CHUNKS = {"32KiB": 32 << 10, "1MiB": MIB, "4MiB": 4 * MIB}
 
 
@@ -88,7 +88,7 @@ def fill_cache(root: Path, total: int) -> CachedEntry:
     """A model as checkpoints are: four large files of unequal size and some small ones."""
     shares = {"model-00001": 0.3, "model-00002": 0.3, "model-00003": 0.28}
     sizes = {f"{name}.safetensors": int(total * share) for name, share in shares.items()}
-    sizes |= {"config.json": 900, "tokenizer.json": 2 * MIB, "nested/generation.json": 200}
+    sizes |= {"config.json": 900, "tokenizer.json": total // 1024, "nested/generation.json": 200}
     sizes["model-00004.safetensors"] = total - sum(sizes.values())
     listing = Listing(KEY, tuple(ListedFile(path, size) for path, size in sorted(sizes.items())))
     block = memoryview(random.Random(1).randbytes(8 * MIB))
@@ -324,20 +324,25 @@ def summarise(
 
 
 def memory(site: Site, clients: int) -> list[dict[str, object]]:
-    """The server's memory while so many clients read everything and keep nothing."""
+    """The server's memory while so many clients read for a while and keep nothing."""
     found: list[dict[str, object]] = []
-    for case, read in (("http", read_http), ("grpc 32KiB", read_grpc_small), ("grpc 4MiB", read_grpc)):
+    ways: dict[str, Callable[[float], int]] = {
+        "http": lambda end_s: read_http(site, end_s),
+        "grpc 32KiB": lambda end_s: read_grpc(site, end_s, CHUNKS["32KiB"]),
+        "grpc 4MiB": lambda end_s: read_grpc(site, end_s, CHUNKS["4MiB"]),
+    }
+    for case, read in ways.items():
         Path(f"/proc/{site.server_pid}/clear_refs").write_text("5")  # the peak begins anew
-        begin_s = time.perf_counter()
-        in_threads([lambda read=read: read(site)] * clients)  # type: ignore[misc]
-        seconds = time.perf_counter() - begin_s
+        end_s = time.monotonic() + MEMORY_S
+        with ThreadPoolExecutor(clients) as pool:
+            came = sum(pool.map(read, [end_s] * clients))
         found.append(
             {
                 "case": f"memory, {clients} clients over {case}",
                 "clients": clients,
-                "n": 1,
+                "seconds": MEMORY_S,
                 "server_peak_bytes": peak_bytes(site.server_pid),
-                "gb_s": site.total * clients / seconds / 1e9,
+                "gb_s": came / MEMORY_S / 1e9,
             }
         )
     return found
@@ -348,38 +353,36 @@ def peak_bytes(pid: int) -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
 
 
-def read_http(site: Site) -> None:
+def read_http(site: Site, end_s: float) -> int:
+    view, came = memoryview(bytearray(BUFFER)), 0
     with SyncClient(site.endpoint) as client:
         opened = client.open_files(KEY, holder="benchmark")
-        door = Door("127.0.0.1", opened.port)
-        left = list(enumerate(opened.files))
-
-        def read() -> None:
-            view = memoryview(bytearray(BUFFER))
-            reader = HttpReader(door, opened.ticket, connect_s=10, silence_s=120)
+        reader = HttpReader(Door("127.0.0.1", opened.port), opened.ticket, connect_s=30, silence_s=120)
+        number, file = max(enumerate(opened.files), key=lambda one: one[1].size_bytes)
+        while time.monotonic() < end_s:
+            left = min(file.size_bytes, 64 * MIB)
+            fill = reader.get(number, file, offset=0, length=left)
             while left:
-                with contextlib.suppress(IndexError):
-                    number, file = left.pop()
-                    fill = reader.get(number, file, offset=0, length=file.size_bytes)
-                    missing = file.size_bytes
-                    while missing:
-                        missing -= fill(view[: min(missing, BUFFER)])
-                    client.renew_files(opened.ticket)
-            reader.close()
-
-        in_threads([read] * 2)
+                count = fill(view[: min(left, BUFFER)])
+                left, came = left - count, came + count
+            client.renew_files(opened.ticket)
+        reader.close()
         client.close_files(opened.ticket)
+    return came
 
 
-def read_grpc(site: Site, chunk_bytes: int = CHUNKS["4MiB"]) -> None:
+def read_grpc(site: Site, end_s: float, chunk_bytes: int) -> int:
+    came = 0
     with grpc.insecure_channel(site.endpoint, options=CHANNEL_OPTIONS) as channel:
         request = model.ModelFilesRequest(model_name=NAME, revision=COMMIT, chunk_size=chunk_bytes)
-        for _ in model.ModelServiceStub(channel).StreamModelFiles(request):
-            pass
-
-
-def read_grpc_small(site: Site) -> None:
-    read_grpc(site, CHUNKS["32KiB"])
+        while time.monotonic() < end_s:
+            stream = model.ModelServiceStub(channel).StreamModelFiles(request)
+            for chunk in stream:
+                came += len(chunk.data)
+                if time.monotonic() >= end_s:
+                    break
+            stream.cancel()
+    return came
 
 
 # ---- the whole --------------------------------------------------------------------------------

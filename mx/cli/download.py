@@ -124,9 +124,6 @@ async def _receive(settings: Settings, server: Client, wanted: Wanted, tell: Tel
     if not isinstance(server, GrpcClient):
         raise PreconditionError("files come from a server only", remedy="leave out --no-shared-storage")
     cache = await asyncio.to_thread(open_client_cache, settings, wanted.ref.provider)
-    chunk = settings.cache.transfer_chunk_bytes
-    chosen = settings.explicit("cache.transfer_chunk_size")
-    rules = ReceiveRules(stream_chunk_bytes=chunk) if chosen else ReceiveRules()
     entry = await receive(
         server,
         wanted.ref,
@@ -134,7 +131,7 @@ async def _receive(settings: Settings, server: Client, wanted: Wanted, tell: Tel
         weights=wanted.weights,
         force=wanted.force,
         told=tell,
-        rules=rules,
+        rules=ReceiveRules.of(settings),
     )
     size, files = entry.total_bytes, len(entry.files)
     return EnsureUpdate(entry.key, EntryStatus.DOWNLOADED, "received", size, size, files, files)

@@ -49,7 +49,11 @@ def start(
     metrics_port: Annotated[
         int | None,
         typer.Option(
-            "--metrics-port", min=0, max=65535, metavar="PORT", help="HTTP /metrics; 0 is off. [9401]"
+            "--metrics-port",
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="HTTP: metrics, health, files; 0 is off. [9401]",
         ),
     ] = None,
     metadata_backend: Annotated[

@@ -185,7 +185,7 @@ class SyncClient:
 
     def stream_files(
         self, ref: ModelRef, *, paths: tuple[str, ...], chunk_bytes: int, silence_s: float
-    ) -> Iterator[FilePiece]:
+    ) -> Generator[FilePiece, None, None]:
         """Files one after another, in pieces; UnavailableError after ``silence_s`` without one.
 
         The published call, never tried again here. Closing the iterator ends the stream.

@@ -49,6 +49,7 @@ class ServerSettings:
     metrics_port: int = option(
         _PORT_OR_ZERO, env=("MODEL_EXPRESS_SERVER_METRICS_PORT",), flag="--metrics-port"
     )
+    http_transfers: int = option(Integer(1, 1024))
     metrics_scheme: str = option(Text(), env=("MX_METRICS_SCHEME",))
     metrics_model_names: bool = option(Flag())
     grace_s: float = option(Duration())
@@ -155,6 +156,8 @@ class CacheSettings:
         env=("MODEL_EXPRESS_TRANSFER_CHUNK_SIZE",),
         flag="--transfer-chunk-size",
     )
+    receive_connections: int = option(Integer(0, 256))
+    receive_timeout_s: float = option(_TIMEOUT, key="receive_timeout")
     server_endpoint: str = option(Endpoint(), env=("MODEL_EXPRESS_SERVER_ENDPOINT",))
     parallel_files: int = option(Integer(1, 256))
     stop_without_callers: bool = option(Flag())

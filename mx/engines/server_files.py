@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-from mx.client.receive import receive_blocking
+from mx.client.receive import ReceiveRules, receive_blocking
 from mx.client.sync import SyncClient
 from mx.client.token import TokenFile
 from mx.config import Settings
@@ -91,7 +91,12 @@ class ServerFiles:
             settings.worker.server_address, timeout_s=settings.client.timeout_s, token=token
         ) as client:
             return receive_blocking(
-                client, ref, cache=self._cache(ref.provider), weights=weights, told=_Talk(ref).tell
+                client,
+                ref,
+                cache=self._cache(ref.provider),
+                weights=weights,
+                told=_Talk(ref).tell,
+                rules=ReceiveRules.of(settings),
             )
 
     def _cache(self, provider: ProviderName) -> DiskCache:

@@ -334,7 +334,10 @@ async def serve(
 def _http_place(settings: Settings) -> HttpPlace | None:
     """A port that nobody chose is no reason not to start: two servers on one machine share the default."""
     port = settings.server.metrics_port
-    return HttpPlace(port, required=settings.explicit("server.metrics_port")) if port else None
+    if not port:
+        return None
+    rules = HttpRules(transfers=settings.server.http_transfers)
+    return HttpPlace(port, required=settings.explicit("server.metrics_port"), rules=rules)
 
 
 def _require_no_enforcement(settings: Settings) -> None:

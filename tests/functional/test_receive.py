@@ -508,3 +508,29 @@ async def test_what_a_directory_holds_now_is_received(tmp_path: Path, hub: FakeH
                 assert contents(entry) == {"model.safetensors": payload}
             assert sent(mx) <= len(payload) + 1, "the second time it is here already"
             await client.close()
+
+
+async def test_what_is_replaced_while_it_is_read_is_never_mixed(
+    tmp_path: Path, hub: FakeHub, cache: DiskCache
+) -> None:
+    """The server brings new content of a directory while the old is being received from it."""
+    source = tmp_path / "models" / "mine"
+    source.mkdir(parents=True)
+    old, new = os.urandom(4 * MIB), os.urandom(4 * MIB)
+    (source / "model.safetensors").write_bytes(old)
+    ref = ModelRef(ProviderName.LOCAL, str(source))
+    roots = {"providers.local.roots": [str(tmp_path / "models")]}
+    async with (
+        model_server(tmp_path / "server", hub, http=HttpPlace(0), **roots) as mx,
+        linked(mx, bytes_per_s=4 * MIB) as (client, _, files),
+    ):
+        going = asyncio.create_task(receive(client, ref, cache=cache, rules=RULES))
+        await until(lambda: files.passed > MIB)
+        (source / "next").write_bytes(new)
+        (source / "next").rename(source / "model.safetensors")
+        key = (await mx.services.models.find(ref)).key
+        await asyncio.to_thread(mx.services.cache.condemn, key, ["model.safetensors"])
+        async for update in mx.services.models.ensure(ref, force=True):
+            last = update
+        assert last.status is EntryStatus.DOWNLOADED, last.message
+        assert contents(await going) == {"model.safetensors": new}

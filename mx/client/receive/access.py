@@ -80,12 +80,8 @@ class Access:
 
         ChangedError when it has others now, NotFoundError when it has none.
         """
-        if not self.opened.ticket:
-            if isinstance(failure, NotFoundError):
-                raise failure
-            if isinstance(failure, PreconditionError):
-                raise ChangedError(failure.message, remedy=failure.remedy) from failure
-            return
+        if not self.opened.ticket and isinstance(failure, NotFoundError):
+            raise failure
         try:
             self.renew()
         except NotFoundError:
@@ -93,8 +89,9 @@ class Access:
 
     def reopen(self, failure: MxError) -> None:
         """Have the server look at its files anew; ChangedError and NotFoundError as above."""
+        before = self.opened
         self.close()
-        before, self.opened = self.opened, self._open()
+        self.opened = self._open()
         if self.opened.files != before.files:
             raise ChangedError(f"{self._key}: the server has other files by now") from failure
 

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from mx.client.receive.access import Access, ChangedError
@@ -86,6 +87,7 @@ class Bring:
         self._rules = rules
         self._stop = stop
         self._told = told
+        self._stagings = 0
         self._judged: tuple[int, bool] | None = None  # an entry's time, and whether the server has the same
 
     def pinned_here(self) -> CachedEntry | None:
@@ -106,7 +108,6 @@ class Bring:
     def _entry(self, key: EntryKey, *, bytes_total: int) -> CachedEntry:
         watch = HolderWatch(lease_s=self._rules.lease_s)
         meter = RateMeter()
-        attempts = 0
         while True:
             if (entry := self._current(key)) is not None:
                 self._point(key)
@@ -119,9 +120,6 @@ class Bring:
                 entry = self._take(key, holder)
                 if entry is not None:
                     return entry
-                attempts += 1
-                if attempts >= _STAGINGS:
-                    raise UnavailableError(f"{key}: {attempts} attempts to receive it were overtaken")
             elif holder is not None:
                 done = min(holder.bytes_done, bytes_total)
                 rate = meter.read(done, now_s=time.monotonic())
@@ -139,12 +137,15 @@ class Bring:
             staging = self._cache.begin_instead(listing, holder)
             if staging is None:
                 return None
+            self._stagings += 1
             count = Count(listing, staging.missing)
             try:
                 return self._receive(access, staging, count)
             except (ConflictError, ChangedError) as error:
                 log.info("staged anew", model=str(key), reason=error.message)
                 staging.close()
+                if self._stagings >= _STAGINGS:
+                    raise UnavailableError(f"{key} was staged {_STAGINGS} times: {error.message}") from error
                 return None
             except (CancelledError, NotFoundError):
                 staging.close()  # no failure of its own: whoever waits goes on
@@ -227,13 +228,13 @@ class Bring:
         files = self._client.list_files(pinned(key), weights=False)
         smallest = min(files, key=lambda file: file.size_bytes, default=None)
         if smallest is not None:
-            stream = self._client.stream_files(
+            pieces = self._client.stream_files(
                 pinned(key), paths=(smallest.path,), chunk_bytes=1, silence_s=self._rules.silence_s
             )
-            for piece in stream:
-                if is_commit(piece.commit):
-                    return replace(key, commit=piece.commit)
-                break
+            with closing(pieces):
+                first = next(pieces, None)
+            if first is not None and is_commit(first.commit):
+                return replace(key, commit=first.commit)
         raise PreconditionError(
             f"{key}: the server does not say which commit it has",
             remedy="use a newer server, or an mx server",

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from mx.client.receive.access import Access
@@ -89,8 +90,8 @@ class Pull:
                     heard = self._count.bytes_done
                 self._bear(error)
                 door = self._next_door(door, error)
-            except PreconditionError as error:
-                self._access.require_same(error)
+            except PreconditionError as error:  # other files than were listed
+                self._look_anew(error)
                 self._bear(error)
 
     def _round(self, door: Door | None) -> None:
@@ -164,13 +165,18 @@ class Pull:
                 "than the server recorded when it downloaded it",
                 remedy="its disk, or something on the way, changes bytes: verify the model on the server",
             ) from error
-        self._access.require_same(error)
+        self._look_anew(error)
 
     def _note_unsound(self, error: IntegrityError) -> None:
         self._wrong[""] += 1
         if self._wrong[""] >= _WRONG_AT_MOST:
             raise error
-        self._access.reopen(error)  # a server that looks at its disk has it downloaded anew
+        self._look_anew(error)
+
+    def _look_anew(self, error: MxError) -> None:
+        """The server may have other files by now, or find out that it has none: then it downloads them."""
+        with suppress(UnavailableError, DeadlineError):  # then the next round says so
+            self._access.reopen(error)
 
     def _bear(self, error: MxError) -> None:
         """Wait before the next round; raises the failure when no byte came for too long."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mx.client.receive.plan import SpanRules
+from mx.config import Settings
 
 
 def usual_connections() -> int:
@@ -40,3 +41,15 @@ class ReceiveRules:
     http: bool = True
     spans: SpanRules = field(default_factory=SpanRules)
     jitter: Callable[[], float] = random.random
+
+    @classmethod
+    def of(cls, settings: Settings) -> ReceiveRules:
+        """As the settings have it."""
+        wanted = settings.cache
+        rules = cls(
+            connections=wanted.receive_connections or usual_connections(),
+            patience_s=wanted.receive_timeout_s,
+        )
+        # Its default is what published servers are asked for; ours is faster.
+        chosen = settings.explicit("cache.transfer_chunk_size")
+        return replace(rules, stream_chunk_bytes=wanted.transfer_chunk_bytes) if chosen else rules

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable
+from contextlib import closing
 
 from mx.client.receive.landing import Halt, Landings
 from mx.client.receive.rules import ReceiveRules
@@ -59,17 +60,18 @@ class StreamRound:
             silence_s=self._rules.silence_s,
         )
         at: dict[str, int] = dict.fromkeys(files, 0)
-        for piece in pieces:
-            self._halt.check()
-            file = files.get(piece.path)
-            if file is None or piece.offset != at[piece.path] or piece.total_bytes != file.size_bytes:
-                raise PreconditionError(f"{self._key}: the server streams other files than it listed")
-            self._require_commit(piece)
-            at[piece.path] += len(piece.data)
-            self._land(file, piece)
-            if at[piece.path] == file.size_bytes:
-                self._landings.finish(file)
-                del files[piece.path]
+        with closing(pieces):
+            for piece in pieces:
+                self._halt.check()
+                file = files.get(piece.path)
+                if file is None or piece.offset != at[piece.path] or piece.total_bytes != file.size_bytes:
+                    raise PreconditionError(f"{self._key}: the server streams other files than it listed")
+                self._require_commit(piece)
+                at[piece.path] += len(piece.data)
+                self._land(file, piece)
+                if at[piece.path] == file.size_bytes:
+                    self._landings.finish(file)
+                    del files[piece.path]
         if files:
             raise UnavailableError(f"{self._key}: the server's stream ended without {next(iter(files))}")
 
