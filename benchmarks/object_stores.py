@@ -1,6 +1,6 @@
 """A model out of a bucket: mx beside obstore and the official SDKs, from a real store on this machine.
 
-    python benchmarks/object_stores.py [--repeats 5] [--file-mib 96] [--files 8] [--format table|json]
+    python benchmarks/object_stores.py [--repeats 5] [--file-mib 96] [--files 4] [--format table|json]
 
 Each download is a process of its own and writes files to a RAM disk where there is one; clients take
 turns, so that a busy machine is busy for all of them. ``cpu_s_per_gib`` is processor time of the
@@ -270,7 +270,10 @@ def measure(
             if turn:
                 samples[client].append(sample)
         show(f"{name}, {scheme}: round {turn} of {repeats}")
-    return [case_of(name, scheme, client, files, file_bytes, taken) for client, taken in samples.items()]
+    cases = [case_of(name, scheme, client, files, file_bytes, taken) for client, taken in samples.items()]
+    for one in cases:
+        show(line_of(one))
+    return cases
 
 
 def case_of(
@@ -334,14 +337,16 @@ def run_all(options: argparse.Namespace, show: Callable[[str], None]) -> list[Ca
     return cases
 
 
+def line_of(one: Case) -> str:
+    rate = f"{one.mib_per_s:.0f} ({one.mib_per_s_min:.0f}–{one.mib_per_s_max:.0f})"
+    cost = f"{one.cpu_s_per_gib:.2f} ({one.cpu_s_per_gib_min:.2f}–{one.cpu_s_per_gib_max:.2f})"
+    return f"{one.case:<10}{one.store:<6}{one.client:<26}{one.n:>3}{rate:>20}{cost:>22}{one.peak_mib:>10.0f}"
+
+
 def print_table(cases: Sequence[Case]) -> None:
     print(f"{'case':<10}{'store':<6}{'client':<26}{'n':>3}{'MiB/s':>20}{'cpu s/GiB':>22}{'peak MiB':>10}")
     for one in cases:
-        rate = f"{one.mib_per_s:.0f} ({one.mib_per_s_min:.0f}–{one.mib_per_s_max:.0f})"
-        cost = f"{one.cpu_s_per_gib:.2f} ({one.cpu_s_per_gib_min:.2f}–{one.cpu_s_per_gib_max:.2f})"
-        print(
-            f"{one.case:<10}{one.store:<6}{one.client:<26}{one.n:>3}{rate:>20}{cost:>22}{one.peak_mib:>10.0f}"
-        )
+        print(line_of(one))
 
 
 def parse() -> argparse.Namespace:
@@ -349,7 +354,7 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--files", type=int, default=8)
+    parser.add_argument("--files", type=int, default=4)
     parser.add_argument("--file-mib", type=int, default=96)
     parser.add_argument("--format", choices=("table", "json"), default="table")
     parser.add_argument("--child", help=argparse.SUPPRESS)
