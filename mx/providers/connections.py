@@ -68,12 +68,20 @@ class Connections:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def give_back(self, url: httpx2.URL, connection: http.client.HTTPConnection) -> None:
-        """For the next request to the same place."""
+        """For the next request to the same place; those that nobody asked for again are closed."""
+        now_s = time.monotonic()
         with self._lock:
-            if not self._closed:
-                self._idle.setdefault(_place(url), []).append((time.monotonic(), connection))
-                return
-        connection.close()
+            old = [one for idle in self._idle.values() for one in idle if now_s - one[0] >= _IDLE_S]
+            kept = {
+                place: [one for one in idle if now_s - one[0] < _IDLE_S] for place, idle in self._idle.items()
+            }
+            self._idle = {place: idle for place, idle in kept.items() if idle}
+            if self._closed:
+                old.append((now_s, connection))
+            else:
+                self._idle.setdefault(_place(url), []).append((now_s, connection))
+        for _, left in old:
+            left.close()
 
     def _take(self, url: httpx2.URL, *, fresh: bool) -> tuple[http.client.HTTPConnection, bool]:
         """A connection, and whether it has been used before. Blocks."""
@@ -145,7 +153,7 @@ class Exchange:
             self._cut()
             future.add_done_callback(self._let_go)
             raise
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, UnicodeError, http.client.HTTPException) as error:
             raise _translate(error, self._url, self._what, connected=self._connection is not None) from error
 
     async def block(self, most_bytes: int) -> memoryview:

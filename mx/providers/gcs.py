@@ -101,12 +101,13 @@ class GcsProvider:
         key = EntryKey(ref.provider, ref.name, "")
         # Two: the first may be the marker of an empty folder.
         objects, _ = await self._page(key, at_most=2)
-        require_model(ref, objects)
+        require_model(ref.name, objects)
         return ""
 
     async def list_files(self, key: EntryKey) -> Listing:
         _, prefix = bucket_and_prefix(key.name)
         listed = await whole_listing(key, self._pages(key))
+        require_model(key.name, listed)
         files = []
         for path, one in objects_below(key, listed, prefix=prefix):
             if one.encoding:

@@ -80,12 +80,13 @@ class S3Provider:
     async def resolve(self, ref: ModelRef) -> str:
         key = EntryKey(ref.provider, ref.name, "")
         # Two: the first may be the marker of an empty folder.
-        require_model(ref, (await self._page(key, at_most=2)).objects)
+        require_model(ref.name, (await self._page(key, at_most=2)).objects)
         return ""
 
     async def list_files(self, key: EntryKey) -> Listing:
         bucket, prefix = bucket_and_prefix(key.name)
         listed = await whole_listing(key, self._pages(key))
+        require_model(key.name, listed)
         kept = dict(objects_below(key, listed, prefix=prefix))
         heads = await self._heads_of(key, bucket, list(kept.values()))
         files = (
