@@ -1,9 +1,8 @@
 """HTTP/1.1 connections, read in threads: one call fills a large buffer, with nothing copied in between.
 
-The standard library's client and not httpx2's: that one takes bodies apart in Python and meets its
-end at one core, 250 MiB/s here where this one has 460 for a third of the processor time
-(``benchmarks/object_stores.py``). Knows addresses, headers and bytes; what an answer means is
-``answers``' subject.
+The standard library's client and not httpx2's: that one takes bodies apart in Python, on one core at
+most and for twice the processor time of a GiB, 4.3 s where this takes 2.1 (``benchmarks/object_stores.py``).
+Knows addresses, headers and bytes; what an answer means is ``answers``' subject.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Models in S3 and compatible stores: every object below a prefix.
 
-Own requests with botocore's signatures: obstore hides the checksums that AWS keeps, and boto3 takes
-three times the processor time (``benchmarks/object_stores.py``).
+Own requests with botocore's signatures: as fast as obstore, which hides the checksums that stores keep
+and takes one stream for each file, and for two thirds of boto3's processor time
+(``benchmarks/object_stores.py``).
 """
 
 from __future__ import annotations
