@@ -1,6 +1,6 @@
 """A model out of a bucket: mx beside obstore and the official SDKs, from a real store on this machine.
 
-    python benchmarks/object_stores.py [--repeats 5] [--file-mib 96] [--files 8] [--format table|json]
+    python benchmarks/object_stores.py [--repeats 5] [--file-mib 96] [--files 4] [--format table|json]
 
 Each download is a process of its own and writes files to a RAM disk where there is one; clients take
 turns, so that a busy machine is busy for all of them. ``cpu_s_per_gib`` is processor time of the
@@ -148,6 +148,41 @@ def with_obstore(task: Task, scheme: str) -> Go:
     return lambda: asyncio.run(run())
 
 
+def with_httpx2(task: Task, scheme: str) -> Go:
+    """One stream for each file through the client that mx reads answers with no longer."""
+    import httpx2
+    from botocore.auth import S3SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    signs = S3SigV4Auth(Credentials(S3Store.access_key, S3Store.secret_key), "s3", "us-east-1")
+
+    async def fetch(client: httpx2.AsyncClient, path: str, slots: asyncio.Semaphore) -> None:
+        request = AWSRequest("GET", f"{task.endpoint}/{BUCKET}/{task.folder}/{path}")
+        signs.add_auth(request)
+        async with slots, client.stream("GET", request.url, headers=dict(request.headers)) as answer:
+            answer.raise_for_status()
+            with Path(task.into, path).open("wb") as into:  # noqa: ASYNC230  # the cost of a create
+                held: list[bytes] = []
+                async for block in answer.aiter_raw():
+                    held.append(block)
+                    if len(held) == 64:
+                        await asyncio.to_thread(into.writelines, held)
+                        held = []
+                into.writelines(held)
+
+    async def run() -> None:
+        slots = asyncio.Semaphore(AT_ONCE)
+        async with (
+            httpx2.AsyncClient(headers={"Accept-Encoding": "identity"}) as client,
+            asyncio.TaskGroup() as tasks,
+        ):
+            for path in task.paths:
+                tasks.create_task(fetch(client, path, slots))
+
+    return lambda: asyncio.run(run())
+
+
 def with_boto3(task: Task, scheme: str) -> Go:
     import boto3
     from boto3.s3.transfer import TransferConfig
@@ -189,11 +224,12 @@ CLIENTS: dict[str, tuple[str, Callable[[Task, str], Go]]] = {
     "mx": ("", with_mx),
     "mx, one range at a time": ("", lambda task, scheme: with_mx(task, scheme, ahead=1)),
     "obstore": ("obstore", with_obstore),
+    "httpx2": ("", with_httpx2),
     "boto3": ("boto3", with_boto3),
     "google-cloud-storage": ("google.cloud.storage", with_google),
 }
 FOR_STORE = {
-    "s3": ("mx", "mx, one range at a time", "obstore", "boto3"),
+    "s3": ("mx", "mx, one range at a time", "obstore", "httpx2", "boto3"),
     "gcs": ("mx", "obstore", "google-cloud-storage"),
 }
 
@@ -270,7 +306,10 @@ def measure(
             if turn:
                 samples[client].append(sample)
         show(f"{name}, {scheme}: round {turn} of {repeats}")
-    return [case_of(name, scheme, client, files, file_bytes, taken) for client, taken in samples.items()]
+    cases = [case_of(name, scheme, client, files, file_bytes, taken) for client, taken in samples.items()]
+    for one in cases:
+        show(line_of(one))
+    return cases
 
 
 def case_of(
@@ -314,34 +353,49 @@ def put(store: Store, files: int, file_bytes: int, folder: str) -> str:
 
 def run_all(options: argparse.Namespace, show: Callable[[str], None]) -> list[Case]:
     file_bytes = options.file_mib << 20
+    shapes = {
+        "model": (options.files, file_bytes),
+        "one file": (1, options.files * file_bytes),
+        "bounded": (1, 2 * file_bytes),
+    }
     cases: list[Case] = []
     with room_for(6 * options.files * file_bytes) as room:
-        for kind in ("s3", "gcs"):
+        for kind in options.store or ("s3", "gcs"):
             clients = [client for client in FOR_STORE[kind] if installed(client)]
-            with opened(kind, room / kind) as store:
-                common: dict[str, Any] = {"repeats": options.repeats, "room": room, "show": show}
-                many = put(store, options.files, file_bytes, "many")
-                shape = {"files": options.files, "file_bytes": file_bytes}
-                cases += measure("model", store, store.endpoint, many, clients, **shape, **common)
-                one = put(store, 1, options.files * file_bytes, "one")
-                shape = {"files": 1, "file_bytes": options.files * file_bytes}
-                cases += measure("one file", store, store.endpoint, one, clients, **shape, **common)
-                if kind == "s3":
-                    small = put(store, 1, 2 * file_bytes, "small")
-                    shape = {"files": 1, "file_bytes": 2 * file_bytes}
-                    with FaultProxy(store.endpoint, bytes_per_s=BOUND_BYTES_PER_S) as proxy:
-                        cases += measure("bounded", store, proxy.endpoint, small, clients, **shape, **common)
+            with (
+                opened(kind, room / kind) as store,
+                FaultProxy(store.endpoint, bytes_per_s=BOUND_BYTES_PER_S) as proxy,
+            ):
+                for name in options.case or shapes:
+                    files, size = shapes[name]
+                    if name == "bounded" and kind == "gcs":
+                        continue
+                    folder = put(store, files, size, name.replace(" ", "-"))
+                    cases += measure(
+                        name,
+                        store,
+                        proxy.endpoint if name == "bounded" else store.endpoint,
+                        folder,
+                        clients,
+                        files=files,
+                        file_bytes=size,
+                        repeats=options.repeats,
+                        room=room,
+                        show=show,
+                    )
     return cases
+
+
+def line_of(one: Case) -> str:
+    rate = f"{one.mib_per_s:.0f} ({one.mib_per_s_min:.0f}–{one.mib_per_s_max:.0f})"
+    cost = f"{one.cpu_s_per_gib:.2f} ({one.cpu_s_per_gib_min:.2f}–{one.cpu_s_per_gib_max:.2f})"
+    return f"{one.case:<10}{one.store:<6}{one.client:<26}{one.n:>3}{rate:>20}{cost:>22}{one.peak_mib:>10.0f}"
 
 
 def print_table(cases: Sequence[Case]) -> None:
     print(f"{'case':<10}{'store':<6}{'client':<26}{'n':>3}{'MiB/s':>20}{'cpu s/GiB':>22}{'peak MiB':>10}")
     for one in cases:
-        rate = f"{one.mib_per_s:.0f} ({one.mib_per_s_min:.0f}–{one.mib_per_s_max:.0f})"
-        cost = f"{one.cpu_s_per_gib:.2f} ({one.cpu_s_per_gib_min:.2f}–{one.cpu_s_per_gib_max:.2f})"
-        print(
-            f"{one.case:<10}{one.store:<6}{one.client:<26}{one.n:>3}{rate:>20}{cost:>22}{one.peak_mib:>10.0f}"
-        )
+        print(line_of(one))
 
 
 def parse() -> argparse.Namespace:
@@ -349,8 +403,12 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--files", type=int, default=8)
+    parser.add_argument("--files", type=int, default=4)
     parser.add_argument("--file-mib", type=int, default=96)
+    parser.add_argument("--store", choices=("s3", "gcs"), action="append", help="only this one")
+    parser.add_argument(
+        "--case", choices=("model", "one file", "bounded"), action="append", help="only this one"
+    )
     parser.add_argument("--format", choices=("table", "json"), default="table")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()

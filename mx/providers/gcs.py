@@ -31,7 +31,7 @@ from mx.errors import (
     UnavailableError,
 )
 from mx.ports import Progress
-from mx.providers.http import Asked, HttpReads, HttpRules
+from mx.providers.http import Ask, Asked, HttpReads, HttpRules
 from mx.providers.landing import open_landing
 from mx.providers.listings import (
     StoredObject,
@@ -52,7 +52,7 @@ class Tokens(Protocol):
 
     anonymous: bool
 
-    async def headers(self, method: str, url: str) -> Mapping[str, str]: ...
+    async def headers(self) -> Mapping[str, str]: ...
 
     def close(self) -> None: ...
 
@@ -62,7 +62,7 @@ class Strangers:
 
     anonymous = True
 
-    async def headers(self, method: str, url: str) -> Mapping[str, str]:
+    async def headers(self) -> Mapping[str, str]:
         return {}
 
     def close(self) -> None:
@@ -101,12 +101,13 @@ class GcsProvider:
         key = EntryKey(ref.provider, ref.name, "")
         # Two: the first may be the marker of an empty folder.
         objects, _ = await self._page(key, at_most=2)
-        require_model(ref, objects)
+        require_model(ref.name, objects)
         return ""
 
     async def list_files(self, key: EntryKey) -> Listing:
         _, prefix = bucket_and_prefix(key.name)
         listed = await whole_listing(key, self._pages(key))
+        require_model(key.name, listed)
         files = []
         for path, one in objects_below(key, listed, prefix=prefix):
             if one.encoding:
@@ -124,7 +125,7 @@ class GcsProvider:
         bucket, prefix = bucket_and_prefix(key.name)
         stored = prefix + safe_relative_path(file.path)
         query = {"alt": "media"} | ({"generation": file.etag} if file.etag else {})
-        asked = self._asked(f"{bucket}/o/{quote(stored, safe='')}", query, what=f"{key}: {file.path}")
+        asked = self._ask(f"{bucket}/o/{quote(stored, safe='')}", query, what=f"{key}: {file.path}")
         async with open_landing(
             file, into, offset=offset, threads=self._threads, progress=progress, verify=self._verify
         ) as landing:
@@ -155,15 +156,19 @@ class GcsProvider:
         query = {"prefix": prefix, "maxResults": str(at_most or self._page_objects), "fields": _FIELDS}
         if after:
             query["pageToken"] = after
-        page = await self._reads.get_json(self._asked(f"{bucket}/o", query, what=str(key)))
+        page = await self._reads.get_json(self._ask(f"{bucket}/o", query, what=str(key)))
         try:
             return _read_page(page.content)
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(f"{key}: the store's listing can't be read: {error}") from None
 
-    def _asked(self, path: str, query: Mapping[str, str], *, what: str) -> Asked:
+    def _ask(self, path: str, query: Mapping[str, str], *, what: str) -> Ask:
         url = f"{self._endpoint}/storage/v1/b/{path}?{urlencode(query, quote_via=quote)}"
-        return Asked(url, what, {}, credentials=self._tokens.headers)
+
+        async def ask() -> Asked:
+            return Asked(url, what, await self._tokens.headers())
+
+        return ask
 
     def _refusal(self, answer: httpx2.Response, what: str) -> MxError | TransientError:
         return _refused(answer, what, anonymous=self._tokens.anonymous)

@@ -43,7 +43,7 @@ class GoogleTokens:
         self._stranger_until_s = float("-inf")
         self.anonymous = False
 
-    async def headers(self, method: str, url: str) -> Mapping[str, str]:
+    async def headers(self) -> Mapping[str, str]:
         """The header with a token that is valid now; nothing for strangers. UnauthenticatedError."""
         try:
             async with asyncio.timeout(_TOKEN_S):

@@ -51,8 +51,6 @@ _ALWAYS = {"User-Agent": f"mx/{mx.__version__}", "Accept-Encoding": "identity"}
 _NOTHING: Mapping[str, str] = {}
 _CALLS = 8  # threads for answers beside those for files
 
-Credentials = Callable[[str, str], Awaitable[Mapping[str, str]]]
-
 
 @dataclass(frozen=True, slots=True)
 class HttpRules:
@@ -80,19 +78,14 @@ PARTS = HttpRules(window_bytes=8 << 20, ahead=4)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One thing to read. ``what`` names it in messages.
-
-    ``headers`` are for the url's own origin, as are those that ``credentials`` gives for a method
-    and an address when an attempt begins (signatures and tokens age).
-    """
+    """One thing to read. ``what`` names it in messages; ``headers`` are for the url's own origin."""
 
     url: str
     what: str
     headers: Mapping[str, str]
-    credentials: Credentials | None = None
 
 
-# Where a file lies may have to be asked for anew before each attempt: signed addresses expire.
+# How to ask may be another thing before each attempt: tokens, signatures and signed addresses age.
 Ask = Callable[[], Awaitable[Asked]]
 
 
@@ -133,17 +126,18 @@ class HttpReads:
     async def close(self) -> None:
         await self._connections.close()
 
-    async def get_json(self, asked: Asked) -> JsonPage:
+    async def get_json(self, asked: Asked | Ask) -> JsonPage:
         """One answer, within bounds of size and time, with retries."""
 
         async def attempt() -> JsonPage:
-            answer, body = await self._get(asked)
+            where = await _now(asked)
+            answer, body = await self._get(where)
             try:
                 content = json.loads(body)
             except (ValueError, RecursionError):
                 raise TransientError(
                     UnavailableError(
-                        f"{asked.what}: {answer.url.host} answered something that is no JSON",
+                        f"{where.what}: {answer.url.host} answered something that is no JSON",
                         remedy="check the endpoint; a proxy or a login page may answer in its place",
                     )
                 ) from None
@@ -152,21 +146,22 @@ class HttpReads:
 
         return await with_retries(attempt, rule=self._rules.metadata, sleep=self._rules.sleep)
 
-    async def get_body(self, asked: Asked) -> bytes:
+    async def get_body(self, asked: Asked | Ask) -> bytes:
         """One answer as it is, within bounds of size and time, with retries."""
 
         async def attempt() -> bytes:
-            return (await self._get(asked))[1]
+            return (await self._get(await _now(asked)))[1]
 
         return await with_retries(attempt, rule=self._rules.metadata, sleep=self._rules.sleep)
 
-    async def get_head(self, asked: Asked, *, judged: bool = True) -> httpx2.Response:
+    async def get_head(self, asked: Asked | Ask, *, judged: bool = True) -> httpx2.Response:
         """The head of one answer, with retries. Not ``judged``: whatever it is, and no redirect followed."""
 
         async def attempt() -> httpx2.Response:
+            where = await _now(asked)
             async with (
-                self._timed(asked, _ANSWER_S),
-                self._answers(asked, method="HEAD", judged=judged) as (answers, _),
+                self._timed(where, _ANSWER_S),
+                self._answers(where, method="HEAD", judged=judged) as (answers, _),
             ):
                 return answers[-1]
 
@@ -211,8 +206,7 @@ class HttpReads:
         while part.at < part.end:
             begin = part.at
             try:
-                where = asked if isinstance(asked, Asked) else await asked()
-                await self._read_once(part, where, seen, size=size)
+                await self._read_once(part, await _now(asked), seen, size=size)
             except TransientError as failure:
                 if part.at - begin >= _PROGRESS_BYTES:
                     attempts.progressed()
@@ -275,7 +269,7 @@ class HttpReads:
                 raise UnavailableError(f"{asked.what}: more than {HOPS} redirects")
             # Who has left the first origin comes back to it as a stranger.
             at_home = at_home and url.origin == home.origin
-            own = await _own_headers(asked, method, url) if at_home else _NOTHING
+            own = asked.headers if at_home else _NOTHING
             exchange = await self._connections.send(
                 url, {**_ALWAYS, **own, **ranged}, what=asked.what, method=method
             )
@@ -295,10 +289,8 @@ class HttpReads:
             url = following
 
 
-async def _own_headers(asked: Asked, method: str, url: httpx2.URL) -> Mapping[str, str]:
-    if asked.credentials is None:
-        return asked.headers
-    return {**asked.headers, **await asked.credentials(method, str(url))}
+async def _now(asked: Asked | Ask) -> Asked:
+    return asked if isinstance(asked, Asked) else await asked()
 
 
 async def _pour(body: Exchange, part: Part, *, skip: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mx.core.model import EntryKey, ListedFile, ModelRef, is_kept_file, safe_relative_path
+from mx.core.model import EntryKey, ListedFile, is_kept_file, safe_relative_path
 from mx.errors import IntegrityError, InvalidArgumentError, NotFoundError, PreconditionError
 
 _MOST_OBJECTS = 100_000  # more would also be more than a completion record holds
@@ -48,12 +48,12 @@ async def whole_listing(
     return objects
 
 
-def require_model(ref: ModelRef, objects: Iterable[StoredObject]) -> None:
+def require_model(name: str, objects: Iterable[StoredObject]) -> None:
     """NotFoundError unless there is anything below the prefix, besides the marker of an empty folder."""
-    bucket, prefix = bucket_and_prefix(ref.name)
+    bucket, prefix = bucket_and_prefix(name)
     if all(one.key == prefix for one in objects):
         raise NotFoundError(
-            f"{ref.name}: the bucket {bucket} holds nothing below {prefix}",
+            f"{name}: the bucket {bucket} holds nothing below {prefix}",
             remedy="check the name; a model is a folder, named without its files",
         )
 

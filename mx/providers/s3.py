@@ -1,7 +1,8 @@
 """Models in S3 and compatible stores: every object below a prefix.
 
-Own requests with botocore's signatures: obstore hides the checksums that AWS keeps, and boto3 takes
-three times the processor time (``benchmarks/object_stores.py``).
+Own requests with botocore's signatures: as fast as obstore, which hides the checksums that stores keep
+and takes one stream for each file, and for two thirds of boto3's processor time
+(``benchmarks/object_stores.py``).
 """
 
 from __future__ import annotations
@@ -9,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -23,7 +22,7 @@ from mx.errors import MxError, NotFoundError
 from mx.logs import event_log
 from mx.ports import Progress
 from mx.providers.aws import FindKeys, Signer, aws_address, find_botocore_keys, is_region
-from mx.providers.http import Asked, HttpReads, HttpRules
+from mx.providers.http import Ask, Asked, HttpReads, HttpRules
 from mx.providers.landing import open_landing
 from mx.providers.listings import (
     StoredObject,
@@ -40,7 +39,7 @@ log = event_log(__name__)
 
 _HEADS = 16  # at once
 _KNOWN_HEADS = 50_000  # some 300 bytes each
-_NOTHING_ALSO: dict[str, str] = {}
+_NOTHING: Mapping[str, str] = {}
 
 
 class S3Provider:
@@ -82,12 +81,13 @@ class S3Provider:
     async def resolve(self, ref: ModelRef) -> str:
         key = EntryKey(ref.provider, ref.name, "")
         # Two: the first may be the marker of an empty folder.
-        require_model(ref, (await self._page(key, at_most=2)).objects)
+        require_model(ref.name, (await self._page(key, at_most=2)).objects)
         return ""
 
     async def list_files(self, key: EntryKey) -> Listing:
         bucket, prefix = bucket_and_prefix(key.name)
         listed = await whole_listing(key, self._pages(key))
+        require_model(key.name, listed)
         kept = dict(objects_below(key, listed, prefix=prefix))
         heads = await self._heads_of(key, bucket, list(kept.values()))
         files = (
@@ -105,8 +105,8 @@ class S3Provider:
             file, into, offset=offset, threads=self._threads, progress=progress, verify=self._verify
         ) as landing:
             if landing.missing_bytes:
-                asked = await self._asked(bucket, stored, what=f"{key}: {file.path}")
-                asked = replace(asked, headers={"If-Match": f'"{file.etag}"'} if file.etag else {})
+                unchanged = {"If-Match": f'"{file.etag}"'} if file.etag else {}
+                asked = await self._ask(bucket, stored, what=f"{key}: {file.path}", also=unchanged)
                 try:
                     await self._reads.fill(landing, asked)
                 except NotFoundError as error:
@@ -136,7 +136,7 @@ class S3Provider:
         }
         if after:
             query["continuation-token"] = after
-        asked = await self._asked(bucket, "", what=str(key), query=query)
+        asked = await self._ask(bucket, "", what=str(key), query=query)
         return read_page(await self._reads.get_body(asked), str(key))
 
     async def _heads_of(
@@ -168,7 +168,9 @@ class S3Provider:
 
     async def _head(self, key: EntryKey, bucket: str, one: StoredObject) -> StoredObject:
         what = f"{key}: {one.key}"
-        asked = await self._asked(bucket, one.key, what=what, also={"x-amz-checksum-mode": "ENABLED"})
+        asked = await self._ask(
+            bucket, one.key, what=what, method="HEAD", also={"x-amz-checksum-mode": "ENABLED"}
+        )
         try:
             head = read_head(await self._reads.get_head(asked), one, what)
         except NotFoundError as error:
@@ -178,21 +180,29 @@ class S3Provider:
             self._heads.popitem(last=False)
         return head
 
-    async def _asked(
+    async def _ask(
         self,
         bucket: str,
         stored: str,
         *,
         what: str,
-        query: dict[str, str] | None = None,
-        also: dict[str, str] = _NOTHING_ALSO,
-    ) -> Asked:
+        method: str = "GET",
+        query: Mapping[str, str] = _NOTHING,
+        also: Mapping[str, str] = _NOTHING,
+    ) -> Ask:
+        """A request for an object, or with "" for the bucket; signed when it is made."""
         region = await self._region_of(bucket)
         base = f"{self._endpoint}/{bucket}" if self._endpoint else self._address(bucket, region)
         url = f"{base}/{quote(stored, safe='/~')}" if stored else base
         if query:
-            url = f"{url}{'' if '/' in base.partition('://')[2] else '/'}?{urlencode(query, quote_via=quote)}"
-        return Asked(url, what, {}, credentials=partial(self._signer.headers, region=region, also=also))
+            # Signed is the path as it is sent, and an address without one is sent with a slash.
+            slash = "" if "/" in base.partition("://")[2] else "/"
+            url = f"{url}{slash}?{urlencode(query, quote_via=quote)}"
+
+        async def ask() -> Asked:
+            return Asked(url, what, await self._signer.headers(method, url, region=region, also=also))
+
+        return ask
 
     async def _region_of(self, bucket: str) -> str:
         """The region that AWS keeps the bucket in: it tells strangers too, and signatures need it."""

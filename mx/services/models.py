@@ -327,10 +327,13 @@ class ModelsService:
     # Parts
 
     async def _key(self, ref: ModelRef, *, weights: bool) -> EntryKey:
-        """The entry that is meant. A full commit or a version of NGC that is here needs no provider."""
+        """The entry that is meant; a full commit that is here needs no provider.
+
+        Where there are no commits it is always the same one: whether it changed is asked later.
+        """
         pinned = ref.revision if ref.revision is not None and is_commit(ref.revision) else None
-        if ref.provider is ProviderName.NGC:
-            pinned = ""  # the version is part of the name
+        if ref.provider is not ProviderName.HUGGING_FACE:
+            pinned = ""
         if pinned is not None:
             known = EntryKey(ref.provider, ref.name, pinned, weights)
             if await self._whole(known) is not None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mx.core.model import ListedFile, Listing, ModelRef
+from mx.core.model import EntryKey, ListedFile, Listing, ModelRef
 from mx.errors import (
     IntegrityError,
     InvalidArgumentError,
@@ -102,6 +102,8 @@ async def test_a_folder_with_nothing_but_its_marker_is_missing(store: Store, pro
     ref = store.put({"": b""})
     with pytest.raises(NotFoundError, match="nothing below"):
         await provider.resolve(ref)
+    with pytest.raises(NotFoundError, match="nothing below"):
+        await provider.list_files(EntryKey(ref.provider, ref.name, ""))
 
 
 async def test_a_model_does_not_hold_what_only_begins_like_its_name(store: Store, provider: Provider) -> None:

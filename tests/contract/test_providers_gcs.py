@@ -33,8 +33,6 @@ from mx.testing.faults import Fault
 from mx.testing.pauses import Pauses
 from mx.testing.provider_contract import FILES, WEIGHTS, Counted, file_of, listing_of
 
-URL = "https://storage.googleapis.com/"
-
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
@@ -96,7 +94,7 @@ class Tokens:
     def __init__(self, token: str) -> None:
         self.token = token
 
-    async def headers(self, method: str, url: str) -> Mapping[str, str]:
+    async def headers(self) -> Mapping[str, str]:
         return {"Authorization": f"Bearer {self.token}"}
 
     def close(self) -> None:
@@ -158,7 +156,7 @@ async def test_a_service_account_gets_a_token_and_keeps_it(machine: Path, store:
         path = service_account(machine / "key.json", token_uri=f"{issuer.endpoint}/token")
         tokens = GoogleTokens(path)
         for _ in range(3):
-            assert await tokens.headers("GET", URL) == {"Authorization": "Bearer ya29.fresh"}
+            assert await tokens.headers() == {"Authorization": "Bearer ya29.fresh"}
         assert len(issuer.asked("")) == 1
         assert not tokens.anonymous
         tokens.close()
@@ -168,7 +166,7 @@ async def test_the_default_credentials_are_those_of_the_environment(
     machine: Path, store: GcsStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = GoogleTokens(None)
-    assert await tokens.headers("GET", URL) == {}
+    assert await tokens.headers() == {}
     assert tokens.anonymous
     tokens.close()
     with FaultProxy(store.endpoint) as issuer:
@@ -177,7 +175,7 @@ async def test_the_default_credentials_are_those_of_the_environment(
         path = service_account(machine / "key.json", token_uri=f"{issuer.endpoint}/token")
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
         tokens = GoogleTokens(None)
-        assert await tokens.headers("GET", URL) == {"Authorization": "Bearer ya29.env"}
+        assert await tokens.headers() == {"Authorization": "Bearer ya29.env"}
         tokens.close()
 
 
@@ -188,7 +186,7 @@ async def test_a_file_without_credentials_is_named(machine: Path, content: str |
         path.write_text(content)
     tokens = GoogleTokens(path)
     with pytest.raises(UnauthenticatedError) as caught:
-        await tokens.headers("GET", URL)
+        await tokens.headers()
     assert "GOOGLE_APPLICATION_CREDENTIALS" in caught.value.remedy
     tokens.close()
 
@@ -201,12 +199,12 @@ async def test_an_account_that_is_refused_and_an_issuer_that_is_away_are_told_ap
         issuer.fail(Fault("POST:/token", status=400, body=refused.encode(), times=None))
         tokens = GoogleTokens(service_account(machine / "a.json", token_uri=f"{issuer.endpoint}/token"))
         with pytest.raises(UnauthenticatedError, match="account not found"):
-            await tokens.headers("GET", URL)
+            await tokens.headers()
         tokens.close()
         address = issuer.endpoint
     tokens = GoogleTokens(service_account(machine / "b.json", token_uri=f"{address}/token"))
     with pytest.raises(TransientError, match="no Google access token"):
-        await tokens.headers("GET", URL)
+        await tokens.headers()
     tokens.close()
 
 

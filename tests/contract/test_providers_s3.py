@@ -354,6 +354,21 @@ async def test_aws_is_asked_where_a_bucket_is(store: S3Store, pauses: Pauses, tm
         await provider.close()
 
 
+async def test_a_bucket_that_is_a_host_of_its_own_is_listed_at_its_root(
+    store: S3Store, pauses: Pauses, proxy: FaultProxy
+) -> None:
+    """As at AWS. Signed is the path as it is sent, so there must be one."""
+    proxy.fail(Fault("GET:", body=page(OBJECT.format(key="a", size="1")), times=None))
+    provider = S3Provider(
+        find_keys=lambda: store.keys, address=lambda bucket, region: proxy.endpoint, rules=rules(pauses)
+    )
+    await provider.resolve(ModelRef(ProviderName.S3, f"s3://{BUCKET}/m"))
+    [listed] = proxy.asked("GET:")
+    assert listed.path.startswith("/?list-type=2&")
+    assert "Signature=" in listed.authorization
+    await provider.close()
+
+
 @pytest.mark.parametrize("told", ["", "evil.com/", "x" * 100])
 async def test_an_answer_without_a_region_leaves_the_configured_one(
     store: S3Store, pauses: Pauses, told: str

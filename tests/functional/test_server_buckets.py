@@ -93,15 +93,32 @@ async def test_a_change_is_noticed_by_the_next_one_who_asks(mx: ModelServer, sto
 
 async def test_the_command_line(mx: ModelServer, store: Store) -> None:
     ref = store.put(FILES)
-    code, out = await cli(mx, "model", "download", ref.name, "-f", "json")
+    server_only = ("--strategy", "server-only", "-f", "json")
+    code, out = await cli(mx, "model", "download", ref.name, *server_only)
     told = json.loads(out)
     assert (code, told["success"], told["provider"]) == (0, True, store.kind.value)
     assert (told["files"], told["bytes"]) == (len(FILES), sum(map(len, FILES.values())))
     assert told["resolved_revision"] is None
-    code, out = await cli(mx, "model", "download", f"{ref.name}-missing", "-f", "json")
+    code, out = await cli(mx, "model", "download", f"{ref.name}-missing", *server_only)
     assert (code, json.loads(out)["success"]) == (3, False)
     code, _ = await cli(mx, "model", "download", ref.name, "--revision", "main")
     assert code == 1
+
+
+async def test_the_command_line_without_a_server(
+    mx: ModelServer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", store.endpoint)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.endpoint)
+    monkeypatch.setenv("MODEL_EXPRESS_CACHE_DIRECTORY", str(tmp_path / "mine"))
+    ref = store.put(FILES)
+    code, out = await cli(mx, "model", "download", ref.name, "--strategy", "direct", "-f", "json")
+    assert code == 0, out
+    folder = tmp_path / "mine" / store.kind.value / BUCKET / folder_of(ref.name)
+    assert json.loads(out)["path"] == str(folder)
+    assert {path: (folder / path).read_bytes() for path in FILES} == FILES
+    code, _ = await cli(mx, "model", "download", f"{ref.name}-missing", "--strategy", "direct")
+    assert code == 3
 
 
 async def test_refusals_of_the_store_reach_the_caller(mx: ModelServer, store: Store) -> None:

@@ -250,6 +250,12 @@ async def test_a_call_that_is_cancelled_lets_its_thread_go(tmp_path: Path) -> No
     await connections.close()
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".invalid"])
+async def test_a_name_that_no_host_can_have(connections: Connections, host: str) -> None:
+    with pytest.raises(TransientError, match="can't be reached"):
+        await get(connections, f"http://{host}/x")
+
+
 # proxies
 
 

@@ -14,6 +14,7 @@ from models_world import DOWNLOADED, ERROR, FILES, PIECE, World, ensure, outcome
 from mx.core.cached import CachedEntry, CachedFile, changed_paths
 from mx.core.model import EntryKey, ListedFile, Listing, ModelRef, Pin, ProviderName
 from mx.errors import IntegrityError, NotFoundError, UnavailableError
+from mx.services.freshness import SharedQuestions
 from mx.testing.scripted_provider import ScriptedProvider
 
 REF = ModelRef(ProviderName.S3, "s3://bucket/model")
@@ -36,12 +37,34 @@ async def test_a_model_that_is_as_it_was_costs_one_listing(world: World) -> None
     service = await world.start()
     await ensure(service, REF)
     world.provider.calls.clear()
+    done = await outcome(service, REF)
+    assert (done.status, done.message) == (DOWNLOADED, "already in the cache")
+    assert world.provider.calls == ["list"]
+
+
+async def test_many_callers_at_once_cost_one_question_whoever_leaves() -> None:
+    asked: list[str] = []
+    gate = asyncio.Event()
+
+    async def question() -> str:
+        asked.append("model")
+        await gate.wait()
+        if len(asked) == 2:
+            raise NotFoundError("gone")
+        return "answer"
+
     async with asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(outcome(service, REF)) for _ in range(16)]
-    assert {(one.result().status, one.result().message) for one in asked} == {
-        (DOWNLOADED, "already in the cache")
-    }
-    assert world.provider.calls == ["resolve", "list"]
+        questions: SharedQuestions[str, str] = SharedQuestions(tasks)
+        callers = [asyncio.create_task(questions.ask("model", question)) for _ in range(16)]
+        await asyncio.sleep(0)
+        callers[0].cancel()
+        await asyncio.sleep(0)
+        gate.set()
+        assert await asyncio.gather(*callers[1:]) == ["answer"] * 15
+        assert asked == ["model"]
+        with pytest.raises(NotFoundError):
+            await questions.ask("model", question)
+    assert callers[0].cancelled()
 
 
 @pytest.mark.parametrize("change", ["content", "new file", "gone file"])
@@ -109,12 +132,24 @@ async def test_a_listing_that_is_refused_is_told_and_what_is_there_stays(world: 
     assert (await service.find(REF)).key == KEY
 
 
-async def test_a_model_that_is_gone_is_not_found(world: World) -> None:
+async def test_a_model_that_is_gone_is_not_found_and_what_is_there_stays(world: World) -> None:
     service = await world.start()
     await ensure(service, REF)
-    world.provider.resolve_error = NotFoundError("nothing below that prefix")
-    with pytest.raises(NotFoundError):
-        await ensure(service, REF)
+    world.provider.list_error = NotFoundError("nothing below that prefix")
+    for weights in (True, False):
+        end = await outcome(service, REF, weights=weights)
+        assert (end.status, end.message) == (ERROR, "nothing below that prefix")
+    assert (await service.find(REF)).key == KEY
+
+
+async def test_a_provider_that_hangs_is_waited_for_once(world: World) -> None:
+    service = await world.start()
+    await ensure(service, REF)
+    world.provider.calls.clear()
+    world.provider.resolve_error = UnavailableError("not to be asked: it would be waited for as well")
+    world.provider.list_error = UnavailableError("the store is away")
+    assert (await outcome(service, REF)).status is DOWNLOADED
+    assert world.provider.calls == ["list"]
 
 
 # metadata of a model that is there with its weights
