@@ -20,9 +20,9 @@ from mx.core.source import SourceFilter, SourceStatus
 from mx.core.transitions import Held, Won
 from mx.errors import MxError, UnavailableError
 from mx.store.redis import Link, RedisModelStore, RedisSourceStore, open_link
-from mx.testing.tcp_proxy import TcpProxy
 from mx.testing.redis_servers import RedisServer, running_redis, valkey_program
 from mx.testing.samples import PEER, entry, model_key, model_record
+from mx.testing.tcp_proxy import TcpProxy
 from mx.testing.watching import Told
 
 READY = int(SourceStatus.READY)
