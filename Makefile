@@ -60,6 +60,7 @@ bench: $(VENV)/.installed $(INTEROP_VENV)/.installed ## the benchmarks behind th
 	$(BIN)/python benchmarks/control_plane.py
 	$(BIN)/python benchmarks/serve_files.py
 	$(BIN)/python benchmarks/object_stores.py
+	$(BIN)/python benchmarks/stores.py
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .venv-vllm .venv-interop .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

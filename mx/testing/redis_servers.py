@@ -58,14 +58,27 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """A server process in a folder of its own. It dies with this process."""
+    """A server process in a folder of its own. It dies with this process.
 
-    def __init__(self, program: str, folder: Path, *options: str, port: int | None = None) -> None:
+    ``config`` is a file of settings, ``mode`` such as ``--sentinel``.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        folder: Path,
+        *options: str,
+        port: int | None = None,
+        config: Path | None = None,
+        mode: str = "",
+    ) -> None:
         self.port = free_port() if port is None else port
         self.folder = folder
         self.socket = folder / "redis.sock"
         self._command = [
             program,
+            *([str(config)] if config is not None else []),
+            *([mode] if mode else []),
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)),
             *("--unixsocket", str(self.socket), "--save", "", "--appendonly", "no"),
             *options,
@@ -120,12 +133,13 @@ class RedisServer:
 
 
 @contextmanager
-def running_redis(program: str, *options: str, port: int | None = None) -> Iterator[RedisServer]:
+def running_redis(program: str, *options: str, **more: Any) -> Iterator[RedisServer]:
+    """``more`` are those of RedisServer."""
     # A socket's path has 107 bytes at most: folders of tests are longer than that.
     with tempfile.TemporaryDirectory(prefix="mx-redis-") as folder:
-        server = RedisServer(program, Path(folder), *options, port=port)
-        server.start()
+        server = RedisServer(program, Path(folder), *options, **more)
         try:
+            server.start()
             yield server
         finally:
             server.kill()

@@ -26,11 +26,14 @@ from mx.errors import MxError
 
 DEADLINE_S = 60.0
 WORKER = Path(__file__).with_name("worker.py")
-# Runs mx so that it dies with the test; as root, without the right to ignore permission bits.
+# Runs mx so that it dies with the test, by a wall clock as wrong as the test wants it; as root, without
+# the right to ignore permission bits.
 MX = (
-    "import ctypes, runpy, sys\n"
+    "import ctypes, os, runpy, sys, time\n"
     "libc = ctypes.CDLL(None)\n"
     "libc.prctl(1, 9)\n"
+    "skew_s, now, now_ns = int(os.environ.get('CHAOS_SKEW_S', 0)), time.time, time.time_ns\n"
+    "time.time, time.time_ns = lambda: now() + skew_s, lambda: now_ns() + skew_s * 10**9\n"
     "sys.argv[0] = 'mx'\n"
     "runpy.run_module('mx', run_name='__main__')\n"
 )
@@ -77,7 +80,10 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 class Server:
-    """``mx server start`` on one port and one database, as often as a test starts it."""
+    """``mx server start`` on one port and one database, as often as a test starts it.
+
+    ``env`` are variables of its process; ``skew_s`` is how far ahead its wall clock is.
+    """
 
     def __init__(
         self,
@@ -86,10 +92,11 @@ class Server:
         heartbeat_timeout_s: int = 90,
         reaper_interval_s: int = 30,
         gc_timeout_s: int = 3600,
+        skew_s: int = 0,
         env: Mapping[str, str] = {},
     ) -> None:
         self.home = home
-        self.env = env
+        self.env = {"CHAOS_SKEW_S": str(skew_s), **env}
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.database = home / "models.db"

@@ -1,6 +1,7 @@
-"""A process that ensures one model several times at once: ``FOLDER ENDPOINT NAME TIMES LEASE_S``.
+"""A process that ensures one model several times: ``FOLDER ENDPOINT NAME TIMES LEASE_S [REDIS_URL]``.
 
-Prints a JSON line when every caller has had its first update, one per end, and one with the entry.
+Records lie in a file of the folder, or in Redis. Prints a JSON line when every caller has had its first
+update, one per end, and one with the entry.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from mx.config import load_settings
 from mx.core.eviction import EvictionPolicy
 from mx.core.model import ModelRef, ProviderName
+from mx.ports import Clock, ModelStore
 from mx.providers.cache import open_cache
 from mx.providers.registry import open_providers
 from mx.services.downloads import DownloadRules
@@ -22,6 +24,7 @@ from mx.services.eviction import EvictionService
 from mx.services.jobs import JobRules
 from mx.services.models import ModelsRules, ModelsService
 from mx.services.touches import TouchBatch
+from mx.store.redis import RedisModelStore, open_link
 from mx.store.sqlite import SqliteModelStore
 from mx.wiring import SystemClock
 
@@ -31,10 +34,19 @@ def say(**fields: object) -> None:
     sys.stdout.flush()
 
 
-async def run(folder: Path, endpoint: str, name: str, times: int, lease_s: float) -> None:
-    clock = SystemClock()
+async def open_store(folder: Path, redis_url: str) -> tuple[ModelStore, Clock]:
+    if not redis_url:
+        return await SqliteModelStore.open(folder / "models.db"), SystemClock()
+    flags = {"redis.url": redis_url}
+    link = await open_link(load_settings(flags=flags, environ={}, cwd=folder, scope="server").redis)
+    return RedisModelStore(link), link.clock
+
+
+async def run(
+    folder: Path, endpoint: str, name: str, times: int, lease_s: float, redis_url: str = ""
+) -> None:
     settings = load_settings(environ={"HF_ENDPOINT": endpoint}, cwd=folder, scope="server")
-    store = await SqliteModelStore.open(folder / "models.db")
+    store, clock = await open_store(folder, redis_url)
     cache = open_cache(folder / "cache")
     providers = open_providers(settings)
     owner = f"worker-{os.getpid()}"
@@ -76,5 +88,5 @@ async def run(folder: Path, endpoint: str, name: str, times: int, lease_s: float
 
 
 if __name__ == "__main__":
-    path, endpoint, name, times, lease_s = sys.argv[1:]
-    asyncio.run(run(Path(path), endpoint, name, int(times), float(lease_s)))
+    path, endpoint, name, times, lease_s, *redis_url = sys.argv[1:]
+    asyncio.run(run(Path(path), endpoint, name, int(times), float(lease_s), *redis_url))

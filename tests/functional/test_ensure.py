@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mx.core.model import EntryStatus, ModelRef, ProviderName
 from mx.errors import UnavailableError
 from mx.testing.fake_hub import FakeHub
 from mx.testing.faults import Fault
+from mx.testing.redis_servers import running_redis, valkey_program
 from mx.wiring import open_services
 
 NAME = "org/Model-7B"
@@ -41,10 +43,13 @@ ROOT = Path(__file__).parents[2]
 class Worker:
     """A process of ``ensure_worker``. ``lines`` grows as it speaks."""
 
-    def __init__(self, folder: Path, hub: FakeHub, *, times: int, lease_s: float = 10.0) -> None:
+    def __init__(
+        self, folder: Path, hub: FakeHub, records: str, *, times: int, lease_s: float = 10.0
+    ) -> None:
         self.lines: list[dict[str, Any]] = []
+        words = [WORKER, folder, hub.endpoint, NAME, times, lease_s, *([records] if records else [])]
         self.process = subprocess.Popen(
-            [sys.executable, str(WORKER), str(folder), hub.endpoint, NAME, str(times), str(lease_s)],
+            [sys.executable, *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -80,17 +85,22 @@ def hub() -> Iterator[FakeHub]:
         yield hub
 
 
-@pytest.fixture
-def start(tmp_path: Path, hub: FakeHub) -> Iterator[Callable[..., Worker]]:
+@pytest.fixture(params=["sqlite", "redis"])
+def start(request: pytest.FixtureRequest, tmp_path: Path, hub: FakeHub) -> Iterator[Callable[..., Worker]]:
+    """Processes that share a cache and its records, in a file or in Redis."""
     workers: list[Worker] = []
+    with ExitStack() as stack:
+        records = ""
+        if request.param == "redis":
+            records = stack.enter_context(running_redis(valkey_program())).url
 
-    def make(**options: Any) -> Worker:
-        workers.append(Worker(tmp_path, hub, **options))
-        return workers[-1]
+        def make(**options: Any) -> Worker:
+            workers.append(Worker(tmp_path, hub, records, **options))
+            return workers[-1]
 
-    yield make
-    for worker in workers:
-        worker.end()
+        yield make
+        for worker in workers:
+            worker.end()
 
 
 def until(condition: Callable[[], bool], *, deadline_s: float = 60) -> None:

@@ -62,6 +62,9 @@ while i <= n do
   elseif op == 'ttl' then
     redis.call('PEXPIRE', key, a)
     i = i + 3
+  elseif op == 'keep' then
+    redis.call('PERSIST', key)
+    i = i + 2
   elseif op == 'zadd' then
     redis.call('ZADD', key, a, b)
     i = i + 4
@@ -120,6 +123,10 @@ class Change:
 
     def expire(self, key: bytes, ttl_ms: int) -> Change:
         return self._add(b"ttl", key, b"%d" % ttl_ms)
+
+    def keep(self, key: bytes) -> Change:
+        """It expires no more."""
+        return self._add(b"keep", key)
 
     def score(self, key: bytes, member: bytes, score: int) -> Change:
         return self._add(b"zadd", key, b"%d" % score, member)

@@ -19,6 +19,7 @@ from mx.errors import (
 # RedisClusterException is no RedisError; OSError and UnicodeError leave the library in corners.
 LIBRARY_ERRORS = (redis_errors.RedisError, redis_errors.RedisClusterException, OSError, UnicodeError)
 
+_IN_CLUSTER = "is a node of a cluster"
 _USE_CLUSTER = "write redis+cluster://host:port for it"
 _USE_PRIMARY = "point REDIS_URL at the primary, or write redis+sentinel:// so that mx follows it"
 
@@ -73,7 +74,7 @@ _TABLE = (
         ("CLUSTERDOWN", "MASTERDOWN"),
     ),
     _Row(
-        "is a node of a cluster",
+        _IN_CLUSTER,
         _USE_CLUSTER,
         (redis_errors.MovedError, redis_errors.AskError, redis_errors.ClusterCrossSlotError),
         ("Cluster mode is not enabled",),
@@ -123,6 +124,10 @@ def translate(error: Exception, where: str, *, opening: bool = False) -> MxError
 
 def is_read_only(error: Exception) -> bool:
     return isinstance(error, redis_errors.ReadOnlyError) or "READONLY" in str(error)
+
+
+def part_of_cluster(where: str) -> UnavailableError:
+    return UnavailableError(f"{where} {_IN_CLUSTER}", remedy=_USE_CLUSTER)
 
 
 def late(where: str, *, within_s: float | None = None) -> UnavailableError:

@@ -2,22 +2,24 @@
 
 What other servers change in their hash wins over our part: that counts only as far as it still fits, by
 creation time and claim. An entry that is being removed looks to them like one that is being
-downloaded: they wait for its claim to end, which is what it means here as well.
+downloaded: they wait for its claim to end, which is what it means here as well. What they call
+downloaded is not believed to be: it may be claimed, and whoever does finds out what is on the disk.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, Pin, ReadLease
+from mx.core.model import TO_BE_VERIFIED, Claim, EntryKey, EntryStatus, ModelRecord, Pin, ReadLease
 from mx.store.published import UnreadableError, dump
 from mx.store.redis.keys import provider_text
 
 EXTRAS = b"record"  # the field of our own hash
+GONE = b"deleted"  # beside it, for a while after a deletion
 MEMBERS = (
     b"status",
     b"provider",
@@ -41,12 +43,16 @@ _TEXTS = {status: text for text, status in _STATUSES.items()} | {EntryStatus.EVI
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One entry as it lay there. ``record`` None: there is none. ``revision`` names our last write."""
+    """One entry as it lay there. ``record`` None: there is none; ``deleted`` by somebody, then.
+
+    ``revision`` names our last write.
+    """
 
     fields: Mapping[bytes, bytes]
     extras: bytes | None
     record: ModelRecord | None
     revision: str = ""
+    deleted: bool = False
 
 
 def decode(key: EntryKey, fields: Mapping[bytes, bytes], extras: bytes | None) -> Stored:
@@ -57,13 +63,15 @@ def decode(key: EntryKey, fields: Mapping[bytes, bytes], extras: bytes | None) -
     if "status" not in found:
         raise UnreadableError("it has no status")
     ours = _parse_extras(extras)
-    if not _same_time(ours.get("created", [None])[0], found.get("created_at")):
-        ours = {}  # of an earlier entry of that name
     try:
+        if not _same_time(ours["created"][0], found.get("created_at")):
+            ours = {}  # of an earlier entry of that name
         record = _record(key, found, ours)
     except (TypeError, ValueError, KeyError, IndexError):
-        ours = {}  # damaged: what other servers need is there all the same
+        ours = {}  # damaged or none: what other servers need is there all the same
         record = _record(key, found, ours)
+    if not ours and record.status is EntryStatus.DOWNLOADED:
+        record = replace(record, status=EntryStatus.DOWNLOADING, message=TO_BE_VERIFIED)
     return Stored(fields, extras, record, str(ours.get("revision", "")))
 
 

@@ -1,15 +1,15 @@
 """``mx.ports.ModelStore`` over Redis.
 
-A change reads the record, asks the rule book and writes if nobody wrote meanwhile; who is refused
-begins again. Other servers claim with scripts of their own on the same fields, which this respects
-and they do, too.
+Rules are those of ``mx.core.transitions``, writes those of ``model_records``. Redis may lose a record:
+flushed, restarted, failed over, full. That must not end a download, so an owner who finds neither his
+record nor the mark of a deletion writes the record again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
@@ -17,32 +17,20 @@ from mx.core import transitions
 from mx.core.eviction import EvictionRun
 from mx.core.model import Claim, EntryKey, EntryStatus, ModelRecord, Pin, ProviderName, ReadLease
 from mx.core.transitions import ClaimResult, Free, Won
-from mx.errors import UnavailableError
 from mx.ports import EVICTION_RUNS_KEPT
 from mx.store.eviction_runs import pack_run, unpack_run
 from mx.store.listing import model_order
-from mx.store.published import UnreadableError
 from mx.store.redis.change import Change, Script
-from mx.store.redis.changes import model_changed, watch_models
+from mx.store.redis.changes import watch_models
 from mx.store.redis.failures import translate
-from mx.store.redis.keys import (
-    FENCE,
-    MODEL_INDEX,
-    PROVIDER_NAMES,
-    RUN_RECORDS,
-    RUNS,
-    model_extras_key,
-    model_key,
-    parse_model_key,
-    unprefixed_key,
-)
+from mx.store.redis.keys import FENCE, MODEL_INDEX, RUN_RECORDS, RUNS, parse_model_key
 from mx.store.redis.left_alone import LeftAlone
 from mx.store.redis.link import Link
-from mx.store.redis.model_rows import EXTRAS, MEMBERS, Stored, decode, encode
+from mx.store.redis.model_records import ATTEMPTS, ModelRecords, contended
+from mx.store.redis.model_rows import Stored
 
 _PAGE = 500  # records of one pipeline
-# Each refusal means that somebody else got on: 64 who claim at once need a few.
-_ATTEMPTS = 100
+_REMEMBERED_MOST = 1_024  # downloads of this process
 
 # Tokens grow by one, and never fall behind the floor: a Redis that lost its memory, or some of it in
 # a failover, must not give a token twice.
@@ -72,7 +60,8 @@ class RedisModelStore:
 
     def __init__(self, link: Link, *, left_alone: LeftAlone | None = None) -> None:
         self._link = link
-        self._left_alone = left_alone or LeftAlone()
+        self._records = ModelRecords(link, left_alone or LeftAlone())
+        self._downloads: OrderedDict[int, ModelRecord] = OrderedDict()  # won here, by token
 
     async def claim(
         self,
@@ -85,11 +74,11 @@ class RedisModelStore:
         requested_revision: str = "",
     ) -> ClaimResult:
         won: Won | None = None
-        for _ in range(_ATTEMPTS):
-            stored = await self._read(key)
+        for _ in range(ATTEMPTS):
+            stored = await self._records.read(key)
             if won is not None and stored.record == won.record:
-                return won  # written, and the answer was lost
-            if stored.record is None and await self._adopt_unprefixed(key):
+                break  # written, and the answer was lost
+            if stored.record is None and await self._records.adopt_unprefixed(key):
                 continue
             standing = transitions.standing(stored.record, now_ms=now_ms, force=force)
             if standing is not Free.FREE:
@@ -98,9 +87,12 @@ class RedisModelStore:
             won = transitions.claimed(
                 key, stored.record, claim, requested_revision=requested_revision, now_ms=now_ms
             )
-            if await self._write(key, stored, won.record):
-                return won
-        raise _contended(key)
+            if await self._records.write(key, stored, won.record):
+                break
+        else:
+            raise contended(key)
+        self._remember(won.record, won.claim)
+        return won
 
     async def refresh(
         self,
@@ -113,23 +105,22 @@ class RedisModelStore:
         bytes_total: int,
         files: int,
     ) -> Claim | None:
-        renewed = await self._change(
-            key,
-            lambda record: (
-                transitions.refreshed(
-                    record,
-                    claim,
-                    lease_s=lease_s,
-                    now_ms=now_ms,
-                    bytes_done=bytes_done,
-                    bytes_total=bytes_total,
-                    files=files,
-                )
-                if record is not None and transitions.holds(record, claim)
-                else None
-            ),
-        )
-        return None if renewed is None else renewed.claim
+        def rule(record: ModelRecord) -> ModelRecord:
+            return transitions.refreshed(
+                record,
+                claim,
+                lease_s=lease_s,
+                now_ms=now_ms,
+                bytes_done=bytes_done,
+                bytes_total=bytes_total,
+                files=files,
+            )
+
+        renewed = await self._change_held(key, claim, rule)
+        if renewed is None:
+            return None
+        self._remember(renewed, claim)
+        return renewed.claim
 
     async def finish(
         self,
@@ -143,31 +134,25 @@ class RedisModelStore:
         retry_at_ms: int,
         now_ms: int,
     ) -> bool:
+        def rule(record: ModelRecord) -> ModelRecord:
+            return transitions.finished(
+                record,
+                status=status,
+                message=message,
+                bytes_on_disk=bytes_on_disk,
+                files=files,
+                retry_at_ms=retry_at_ms,
+                now_ms=now_ms,
+            )
+
         transitions.require_final(status)
-        done = await self._change(
-            key,
-            lambda record: (
-                transitions.finished(
-                    record,
-                    status=status,
-                    message=message,
-                    bytes_on_disk=bytes_on_disk,
-                    files=files,
-                    retry_at_ms=retry_at_ms,
-                    now_ms=now_ms,
-                )
-                if record is not None and transitions.holds(record, claim)
-                else None
-            ),
-        )
+        done = await self._change_held(key, claim, rule)
+        self._downloads.pop(claim.token, None)
         return done is not None
 
     async def release(self, key: EntryKey, claim: Claim, *, now_ms: int) -> bool:
-        def rule(record: ModelRecord | None) -> ModelRecord | None:
-            held = record is not None and transitions.holds(record, claim)
-            return transitions.released(record) if held and record is not None else None
-
-        return await self._change(key, rule) is not None
+        self._downloads.pop(claim.token, None)
+        return await self._change_held(key, claim, transitions.released) is not None
 
     async def touch(self, keys: Sequence[EntryKey], *, now_ms: int) -> None:
         def rule(record: ModelRecord | None) -> ModelRecord | None:
@@ -178,23 +163,21 @@ class RedisModelStore:
         await asyncio.gather(*(self._change(key, rule, told=False) for key in dict.fromkeys(keys)))
 
     async def get(self, key: EntryKey) -> ModelRecord | None:
-        return (await self._read(key)).record
+        return (await self._records.read(key)).record
 
     async def list_models(
         self, *, provider: ProviderName | None = None, name: str | None = None
     ) -> tuple[ModelRecord, ...]:
-        keys = {
-            main: key
+        keys = [
+            key
             for main in await self._link.call("SMEMBERS", MODEL_INDEX)
             if (key := parse_model_key(main)) is not None
             and provider in (None, key.provider)
             and name in (None, key.name)
-        }
+        ]
         found: list[ModelRecord] = []
-        mains = list(keys)
-        for begin in range(0, len(mains), _PAGE):
-            page = [(main, keys[main]) for main in mains[begin : begin + _PAGE]]
-            found += await self._records(page)
+        for begin in range(0, len(keys), _PAGE):
+            found += await self._records.page(keys[begin : begin + _PAGE])
         return tuple(sorted(found, key=lambda record: model_order(record.key)))
 
     async def put(self, record: ModelRecord, *, observed: ModelRecord | None = None) -> bool:
@@ -229,15 +212,13 @@ class RedisModelStore:
     async def delete(
         self, key: EntryKey, *, token: int | None = None, observed: ModelRecord | None = None
     ) -> bool:
-        for _ in range(_ATTEMPTS):
-            stored = await self._read(key)
+        for _ in range(ATTEMPTS):
+            stored = await self._records.read(key)
             if not transitions.may_delete(stored.record, token=token, observed=observed):
                 return False
-            main, change = model_key(key), self._unchanged(key, stored)
-            change.drop(main).drop(model_extras_key(main)).exclude(MODEL_INDEX, main)
-            if await self._link.change(model_changed(change, self._link, main)):
+            if await self._records.delete(key, stored):
                 return True
-        raise _contended(key)
+        raise contended(key)
 
     async def pin(self, key: EntryKey, pin: Pin | None) -> bool:
         def rule(record: ModelRecord | None) -> ModelRecord | None:
@@ -292,108 +273,30 @@ class RedisModelStore:
 
     async def _change(self, key: EntryKey, rule: Rule, *, told: bool = True) -> ModelRecord | None:
         """Replace a record by what the rule makes of it; None when the rule refuses."""
-        mine: dict[str, ModelRecord] = {}
-        for _ in range(_ATTEMPTS):
-            stored = await self._read(key)
-            if stored.revision in mine:  # written, and the answer was lost
-                return mine[stored.revision]
-            record = rule(stored.record)
-            if record is None:
-                return None
-            revision = secrets.token_hex(6)
-            mine[revision] = record
-            if await self._write(key, stored, record, revision=revision, told=told):
-                return record
-        raise _contended(key)
+        return await self._records.change(key, lambda stored: rule(stored.record), told=told)
 
-    async def _read(self, key: EntryKey) -> Stored:
-        main = model_key(key)
-        fields, extras = await self._link.calls([("HGETALL", main), ("HGET", model_extras_key(main), EXTRAS)])
-        try:
-            return decode(key, fields, extras)
-        except UnreadableError as error:
-            self._left_alone.note(main, "record", error)
-            raise UnavailableError(
-                f"the record of {key} in {self._link.where} can't be read: {error}",
-                remedy=f"redis-cli HGETALL '{main.decode()}' shows it; delete it if nobody needs it",
-            ) from None
+    async def _change_held(
+        self, key: EntryKey, claim: Claim, rule: Callable[[ModelRecord], ModelRecord]
+    ) -> ModelRecord | None:
+        """As ``_change``, only while the claim holds; one that Redis has lost still does."""
+        lost = self._downloads.get(claim.token)
 
-    async def _records(self, page: Iterable[tuple[bytes, EntryKey]]) -> list[ModelRecord]:
-        commands = []
-        keys = list(page)
-        for main, _ in keys:
-            commands += [("HGETALL", main), ("HGET", model_extras_key(main), EXTRAS)]
-        answers = await self._link.large(commands)
-        found: list[ModelRecord] = []
-        for place, (main, key) in enumerate(keys):
-            fields, extras = answers[2 * place], answers[2 * place + 1]
-            try:
-                for answer in (fields, extras):
-                    if isinstance(answer, Exception):
-                        if "WRONGTYPE" not in str(answer):
-                            raise translate(answer, self._link.where)
-                        raise UnreadableError("it is no hash")
-                record = decode(key, fields, extras).record
-            except UnreadableError as error:
-                self._left_alone.note(main, "record", error)
-                continue
-            if record is not None:
-                found.append(record)
-        return found
+        def held(stored: Stored) -> ModelRecord | None:
+            record = stored.record
+            if record is None and lost is not None and lost.key == key and not stored.deleted:
+                record = lost
+            return rule(record) if record is not None and transitions.holds(record, claim) else None
 
-    async def _write(
-        self, key: EntryKey, stored: Stored, record: ModelRecord, *, revision: str = "", told: bool = True
-    ) -> bool:
-        """In the place of what was read, if that is still there."""
-        main = model_key(key)
-        fields, extras = encode(record, revision=revision or secrets.token_hex(6))
-        change = self._unchanged(key, stored)
-        for name, value in fields.items():
-            if stored.fields.get(name) != value:
-                change.set(main, name, value)
-        for name in MEMBERS:
-            if name in stored.fields and name not in fields:
-                change.delete(main, name)
-        change.set(model_extras_key(main), EXTRAS, extras)
-        if stored.record is None:
-            change.include(MODEL_INDEX, main)
-        return await self._link.change(model_changed(change, self._link, main) if told else change)
+        return await self._records.change(key, held)
 
-    def _unchanged(self, key: EntryKey, stored: Stored) -> Change:
-        main, change = model_key(key), Change()
-        for name in MEMBERS:
-            change.is_(main, name, stored.fields.get(name))
-        return change.is_(model_extras_key(main), EXTRAS, stored.extras)
+    def _remember(self, record: ModelRecord, claim: Claim) -> None:
+        """Of a download that was won here, as it was last written; nothing of a removal."""
+        if record.status is EntryStatus.DOWNLOADING:
+            self._downloads[claim.token] = record
+            self._downloads.move_to_end(claim.token)
+            if len(self._downloads) > _REMEMBERED_MOST:
+                self._downloads.popitem(last=False)
 
     async def _new_claim(self, owner: str, lease_s: float, now_ms: int) -> Claim:
         token = int(await self._link.run(_NEXT_TOKEN, [FENCE], [now_ms // _FLOOR_MS]))
         return transitions.new_claim(owner, token=token, lease_s=lease_s, now_ms=now_ms)
-
-    async def _adopt_unprefixed(self, key: EntryKey) -> bool:
-        """Give a record of builds before 0.4.0, without a provider in its key, its present name."""
-        if key.commit or not key.weights or key.provider is ProviderName.LOCAL:
-            return False
-        return await adopt_unprefixed(self._link, key.name, key.provider)
-
-
-async def adopt_unprefixed(link: Link, name: str, provider: ProviderName | None = None) -> bool:
-    """Rename such a record if its provider is the one asked for (any, with None)."""
-    old = unprefixed_key(name)
-    fields = await link.call("HGETALL", old)
-    found = PROVIDER_NAMES.get(fields.get(b"provider", b"").decode(errors="replace"))
-    if found is None or provider not in (None, found):
-        return False
-    main = model_key(EntryKey(found, name, "", True))
-    change = Change().is_(main, b"status", None)
-    for field, value in fields.items():
-        change.is_(old, field, value)
-    for field, value in fields.items():
-        change.set(main, field, value)
-    change.include(MODEL_INDEX, main).drop(old)
-    return await link.change(change)
-
-
-def _contended(key: EntryKey) -> UnavailableError:
-    return UnavailableError(
-        f"the record of {key} was changed by others {_ATTEMPTS} times in a row", remedy="try again"
-    )

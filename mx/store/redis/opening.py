@@ -15,7 +15,7 @@ from mx.logs import event_log
 from mx.store.redis.clock import RedisClock
 from mx.store.redis.connect import make_client
 from mx.store.redis.duties import RedisDuties
-from mx.store.redis.failures import LIBRARY_ERRORS, translate
+from mx.store.redis.failures import LIBRARY_ERRORS, part_of_cluster, translate
 from mx.store.redis.left_alone import LeftAlone
 from mx.store.redis.link import Link
 from mx.store.redis.models import RedisModelStore
@@ -122,6 +122,7 @@ async def open_link(settings: RedisSettings, *, wait_s: float = 0.0) -> Link:
         while True:
             try:
                 await link.probe()
+                await _require_no_cluster(link)
                 link.opening = False
                 return link
             except UnavailableError as error:
@@ -134,6 +135,18 @@ async def open_link(settings: RedisSettings, *, wait_s: float = 0.0) -> Link:
     except BaseException:
         await link.close()
         raise
+
+
+async def _require_no_cluster(link: Link) -> None:
+    """A node of a cluster answers for its own keys only, which may be those of the probe."""
+    if link.in_cluster:
+        return
+    try:
+        found = await link.call("INFO", "cluster")
+    except MxError:  # this user may not ask: then a later call says so
+        return
+    if found.get("cluster_enabled"):
+        raise part_of_cluster(link.where)
 
 
 def _require_files(address: RedisAddress, settings: RedisSettings) -> None:

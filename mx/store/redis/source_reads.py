@@ -24,10 +24,8 @@ from mx.store.redis.keys import (
     index_key,
     packed_key,
     peer_field,
-    rank_field,
     source_key,
     static_field,
-    status_field,
     worker_key,
 )
 from mx.store.redis.left_alone import LeftAlone
@@ -38,16 +36,19 @@ from mx.store.redis.source_rows import Source, newer, parse_ours, parse_source
 _PAGE = 250  # sources of one pipeline: some 250 kB of summaries
 _THREAD_BYTES = 1 << 18  # above this a record is decoded beside the event loop
 
-# Per rank its number and live status, or its record where servers wrote no status.
+# Per rank its number, live status, and record where that counts: servers that know no live status
+# write the record alone. The time is found as text, for decoding thousands of tensors takes long.
 _STATUSES = Script("""
+local function time(text) return tonumber(string.match(text, '"updated_at"%s*:%s*(-?%d+)') or 0) end
 local found = {}
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return found end
 for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
   if string.find(name, '^%d+$') then
     local status = redis.call('HGET', KEYS[1], 'status:' .. name)
+    local record = redis.call('HGET', KEYS[1], name)
     found[#found + 1] = name
     found[#found + 1] = status or ''
-    found[#found + 1] = status and '' or redis.call('HGET', KEYS[1], name)
+    found[#found + 1] = (not status or time(record) > time(status)) and record or ''
   end
 end
 return found
@@ -76,13 +77,15 @@ return {{lowest, status, '', record}}
 class Seen:
     """One rank as it lay there: ``live`` is what counts, the texts are what a change must still find.
 
-    ``summary_text`` is the source's field of this worker; ``represents``: it speaks for this rank.
+    ``summary_text`` is the source's field of this worker; ``represents``: it speaks for this rank;
+    ``ours``: mx published it, so that our part must be there as well.
     """
 
     live: WorkerSummary
     status_text: bytes | None
     summary_text: bytes
     represents: bool
+    ours: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,7 @@ class SourceReader:
         summaries, texts = {}, {}
         for rank, status, record in zip(answer, answer, answer, strict=True):
             try:
-                summary = parse_summary(status or record)
+                summary = parse_summary(record or status)
             except UnreadableError as error:
                 self.left_alone.note(key, f"rank {rank!r}", error)
                 continue
@@ -175,31 +178,24 @@ class SourceReader:
 
     async def look(self, key: WorkerKey) -> Seen | None:
         """None when the rank, its worker's place in the source or the source's identity is missing."""
-        worker, source = worker_key(key.source_id, key.worker_id), source_key(key.source_id)
-        rank, name = rank_field(key.worker_rank), key.worker_id.encode()
-        exists, status_text, summary_text, has_identity = await self._link.calls(
-            [
-                ("HEXISTS", worker, rank),
-                ("HGET", worker, status_field(key.worker_rank)),
-                ("HGET", source, name),
-                ("HEXISTS", source, IDENTITY),
-            ]
+        source = source_key(key.source_id)
+        static = static_field(key.worker_id, key.worker_rank)
+        (ranks, texts), (identity_text, summary_text), ours = await asyncio.gather(
+            self._told(worker_key(key.source_id, key.worker_id)),
+            self._link.call("HMGET", source, IDENTITY, key.worker_id.encode()),
+            self._link.call("HEXISTS", index_key(key.source_id), static),
         )
-        if not exists or summary_text is None or not has_identity:
+        live = ranks.get(key.worker_rank)
+        if live is None or identity_text is None or summary_text is None:
             return None
-        live = self._summary(worker, status_text)
-        if live is None:
-            live = self._summary(worker, await self._link.call("HGET", worker, rank))
+        status_text = texts.get(key.worker_rank)
         if summary_text.isdigit():
-            represents = int(summary_text) == key.worker_rank
-        else:
-            shown = self._summary(source, summary_text)
-            represents = shown is None or shown.worker_rank == key.worker_rank
-            if represents and shown is not None:
-                live = newer(live, shown)
-        if live is None:
-            return None
-        return Seen(live, status_text, summary_text, represents)
+            return Seen(live, status_text, summary_text, int(summary_text) == key.worker_rank, bool(ours))
+        shown = self._summary(source, summary_text)
+        represents = shown is None or shown.worker_rank == key.worker_rank
+        if represents and shown is not None:
+            live = newer(live, shown)
+        return Seen(live, status_text, summary_text, represents, bool(ours))
 
     async def place(self, key: WorkerKey) -> Place:
         """Read one after the other: whoever changes it meanwhile makes the removal start again."""

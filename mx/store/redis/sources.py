@@ -88,7 +88,7 @@ class RedisSourceStore:
         change.score(SOURCE_INDEX, source_member(entry.identity.model_name, key.source_id), 0)
         self._indexed(change, key, int(entry.worker.status))
         await self._link.change(change)
-        self._remember(key, Seen(summary_of(entry), summary, summary, represents=True))
+        self._remember(key, Seen(summary_of(entry), summary, summary, represents=True, ours=True))
 
     async def announce(self, key: WorkerKey, peer: PeerRecord) -> bool:
         worker, source = worker_key(key.source_id, key.worker_id), source_key(key.source_id)
@@ -176,9 +176,11 @@ class RedisSourceStore:
         None when there is no such record.
         """
         remembered = self._seen.get(key)
+        was_ours = remembered is not None and remembered.ours
         for _ in range(_ATTEMPTS):
             seen = remembered or await self._reader.look(key)
-            if seen is None:
+            if seen is None or (was_ours and not seen.ours):  # a part of it was lost: publish it anew
+                self._seen.pop(key, None)
                 return None
             live = rule(seen.live)
             if live is None:
@@ -187,7 +189,7 @@ class RedisSourceStore:
             elif await self._link.change(self._status_change(key, seen, live, ttl=ttl)):
                 text = dump_summary(live)
                 summary_text = text if seen.represents else seen.summary_text
-                self._remember(key, Seen(live, text, summary_text, seen.represents))
+                self._remember(key, Seen(live, text, summary_text, seen.represents, seen.ours))
                 return True
             # What was remembered may be out of date, and is no ground for a refusal.
             remembered = None
@@ -198,6 +200,8 @@ class RedisSourceStore:
         name, field, text = key.worker_id.encode(), status_field(key.worker_rank), dump_summary(live)
         change = Change().has(worker, rank_field(key.worker_rank)).is_(worker, field, seen.status_text)
         change.has(source, IDENTITY).is_(source, name, seen.summary_text)
+        if seen.ours:
+            change.has(index_key(key.source_id), static_field(key.worker_id, key.worker_rank))
         change.set(worker, field, text)
         if seen.represents:
             change.set(source, name, text)

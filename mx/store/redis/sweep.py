@@ -17,17 +17,21 @@ from mx.store.redis.keys import (
     SOURCE_INDEX,
     SOURCES,
     WORKER_INDEX,
+    index_key,
+    packed_key,
     parse_model_key,
     parse_worker_member,
+    peer_field,
     rank_field,
     source_key,
     source_member,
+    static_field,
     worker_key,
     worker_member,
 )
 from mx.store.redis.left_alone import LeftAlone
 from mx.store.redis.link import Link
-from mx.store.redis.models import adopt_unprefixed
+from mx.store.redis.model_records import adopt_unprefixed
 from mx.store.redis.source_reads import SourceReader
 
 _PAGE = 250
@@ -116,19 +120,22 @@ class Sweep:
 
     async def _forget(self, key: WorkerKey) -> None:
         worker, source = worker_key(key.source_id, key.worker_id), source_key(key.source_id)
+        index = index_key(key.source_id)
         gone = Change().is_(worker, rank_field(key.worker_rank), None)
         gone.unscore(WORKER_INDEX, worker_member(key))
         await self._link.change(source_changed(gone, self._link, key))
-        if not await self._link.call("EXISTS", worker):
-            place = await self._reader.place(key)
-            left = Change().len_(worker, 0).len_(source, place.source_fields)
-            if place.is_last_worker and place.identity is not None:
-                left.drop(source).unscore(
-                    SOURCE_INDEX, source_member(place.identity.model_name, key.source_id)
-                )
-            else:
-                left.delete(source, key.worker_id.encode())
-            await self._link.change(left)
+        if await self._link.call("EXISTS", worker):
+            return
+        place = await self._reader.place(key)
+        left = Change().len_(worker, 0).len_(source, place.source_fields)
+        left.drop(packed_key(key.source_id, key.worker_id))
+        if place.is_last_worker:
+            left.drop(source).drop(index)
+        else:
+            left.delete(source, key.worker_id.encode())
+            left.delete(index, static_field(key.worker_id, key.worker_rank))
+            left.delete(index, peer_field(key.worker_id, key.worker_rank))
+        await self._link.change(left)
 
     async def _sources_gone(self, report: SweepReport) -> None:
         async for members in self._reader.members():
@@ -148,9 +155,11 @@ class Sweep:
                 if await self._link.call("TYPE", key) != b"hash":
                     self._left_alone.note(key, "key", "it is no hash")
                 elif parse_model_key(key) is not None:
-                    report.models_found += 1
                     change = Change().has(key, b"status").include(MODEL_INDEX, key)
-                    await self._link.change(model_changed(change, self._link, key))
+                    if await self._link.change(model_changed(change, self._link, key)):
+                        report.models_found += 1
+                    else:
+                        self._left_alone.note(key, "record", "it has no status")
                 elif await adopt_unprefixed(self._link, key.removeprefix(MODELS).decode(errors="replace")):
                     report.models_found += 1
                 else:

@@ -1,0 +1,228 @@
+"""Three mx servers on one Redis: clocks an hour off, killed, flushed under them; workers notice nothing.
+
+The wall clock of the second server is an hour ahead, that of the third an hour behind, in every test.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import Server, Site, Worker, until
+
+from mx.core.model import EntryStatus, ModelRef, ProviderName
+from mx.core.source import SourceStatus
+from mx.testing.fake_hub import FakeHub
+from mx.testing.faults import Fault
+from mx.testing.redis_servers import RedisServer, running_redis, valkey_program
+
+MIB = 1 << 20
+HOUR_S = 3600
+HEARTBEAT_TIMEOUT_S = 3  # workers of these tests say something every second
+NAME = "org/Model-7B"
+FILES = {
+    "config.json": b"{}",
+    "model-00001.safetensors": random.Random(1).randbytes(6 * MIB),
+    "model-00002.safetensors": random.Random(2).randbytes(2 * MIB),
+}
+SIZES = [1 << 20] * 8 + [512] * 8
+READY, STALE = SourceStatus.READY, SourceStatus.STALE
+
+
+@dataclass
+class Trio:
+    redis: RedisServer
+    hub: FakeHub
+    servers: list[Server]
+
+    def everywhere(self, condition: Callable[[Server], object], what: str) -> None:
+        for server in self.servers:
+            until(lambda server=server: condition(server), f"{what}, on {server.home.name}")  # type: ignore[misc]
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    with running_redis(valkey_program()) as server:
+        yield server
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    with FakeHub() as hub:
+        hub.add(NAME, FILES)
+        yield hub
+
+
+@pytest.fixture
+def trio(tmp_path: Path, redis_server: RedisServer, hub: FakeHub, site: Site) -> Iterator[Trio]:
+    servers = []
+    for name, skew_s in (("first", 0), ("ahead", HOUR_S), ("behind", -HOUR_S)):
+        home = tmp_path / name
+        home.mkdir()
+        env = {
+            "MX_METADATA_BACKEND": "redis",
+            "REDIS_URL": redis_server.url,
+            "HF_ENDPOINT": hub.endpoint,
+            "MODEL_EXPRESS_CACHE_DIRECTORY": str(tmp_path / "cache"),
+        }
+        servers.append(
+            Server(
+                home,
+                heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S,
+                reaper_interval_s=1,
+                skew_s=skew_s,
+                env=env,
+            )
+        )
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(Server.start, servers))
+    site.use(servers[0])
+    yield Trio(redis_server, hub, servers)
+    site.close()  # workers first: they need no server to end, and are quicker with one
+    for server in servers:
+        server.close()
+
+
+def worker(site: Site, name: str, server: Server, **task: Any) -> Worker:
+    made = site.worker(name, sizes=SIZES, filled=name.startswith("source"), address=server.address, **task)
+    made.hear("started")
+    return made
+
+
+def test_sixty_four_ensures_on_three_servers_fetch_once(trio: Trio) -> None:
+    gate = threading.Event()
+    trio.hub.fail(Fault("storage:", times=None, gate=gate))
+    waiting = threading.Semaphore(0)
+
+    def ensure(number: int) -> EntryStatus:
+        client = trio.servers[number % 3].client
+        first = True
+        for update in client.ensure(ModelRef(ProviderName.HUGGING_FACE, NAME)):
+            if first:
+                first = False
+                waiting.release()
+            last = update
+        assert last.status is EntryStatus.DOWNLOADED, last
+        return last.status
+
+    with ThreadPoolExecutor(64) as threads:
+        ends = [threads.submit(ensure, number) for number in range(64)]
+        for _ in ends:
+            assert waiting.acquire(timeout=60)
+        gate.set()
+        assert [end.result(60) for end in ends] == [EntryStatus.DOWNLOADED] * 64
+    assert len(trio.hub.asked("storage:")) == 2, "each weight file was asked for once"
+    trio.everywhere(
+        lambda server: [record.key.name for record in server.client.list_models().entries] == [NAME],
+        "the entry is listed",
+    )
+
+
+def test_what_one_server_hears_all_know_and_no_clock_makes_it_stale(trio: Trio, site: Site) -> None:
+    source = worker(site, "source", trio.servers[0]).publish()
+
+    def row(server: Server) -> Any:
+        return server.sources(status=READY)["source"]
+
+    trio.everywhere(lambda server: "source" in server.sources(status=READY), "the source is READY")
+    begin_ms = row(trio.servers[0]).updated_at_ms
+    # Several heartbeats, and several looks of whichever server reaps.
+    until(
+        lambda: all(row(server).updated_at_ms > begin_ms + 5_000 for server in trio.servers),
+        "heartbeats are seen everywhere",
+    )
+    assert all(row(server).peer is not None for server in trio.servers)
+    source.kill()
+    last_ms = row(trio.servers[0]).updated_at_ms
+    trio.everywhere(lambda server: "source" in server.sources(status=STALE), "the source is STALE")
+    marked_ms = trio.servers[1].sources()["source"].updated_at_ms
+    assert last_ms + HEARTBEAT_TIMEOUT_S * 1000 <= marked_ms
+    said = [server.log.read_text().count("source went stale") for server in trio.servers]
+    assert sum(said) == 1, "one server reaps"
+
+
+def test_a_pull_outlives_every_server(trio: Trio, site: Site) -> None:
+    flags = {"transfer.segment_bytes": 1 << 20}
+    worker(site, "source", trio.servers[0], flags=flags).publish()
+    target = worker(site, "target", trio.servers[1], flags=flags, count=True)
+    target.tell("pull", hold_at=0.3)
+    target.hear("holding")
+    for server in trio.servers:
+        server.kill()
+    target.tell("go")
+    outcome = target.hear("outcome")
+    assert (outcome["kind"], outcome["verified"]) == ("Loaded", True), outcome
+    assert target.wrong_words() == 0
+    # And each of them alone brings the fleet back.
+    trio.servers[2].start()
+    until(lambda: set(trio.servers[2].sources(status=READY)) == {"source"}, "its record outlived them")
+    trio.servers[0].start()
+    target.tell("publish", wait=False)
+    trio.servers[1].start()
+    trio.everywhere(
+        lambda server: set(server.sources(status=READY)) == {"source", "target"}, "both are READY"
+    )
+
+
+@pytest.mark.parametrize("fault", ["flushed", "restarted empty"])
+def test_redis_loses_everything_and_nothing_is_lost(trio: Trio, site: Site, fault: str) -> None:
+    for update in trio.servers[0].client.ensure(ModelRef(ProviderName.HUGGING_FACE, NAME)):
+        last = update
+    assert last.status is EntryStatus.DOWNLOADED
+    worker(site, "source", trio.servers[0]).publish()
+    target = worker(site, "target", trio.servers[1], count=True)
+    target.tell("pull", hold_at=0.3)
+    target.hear("holding")
+    if fault == "flushed":
+        with trio.redis.client() as client:
+            client.flushall()
+    else:
+        trio.redis.kill()
+        trio.redis.start()
+    target.tell("go")
+    assert target.hear("outcome")["kind"] == "Loaded"
+    trio.everywhere(
+        lambda server: [row.peer is not None for row in server.sources(status=READY).values()] == [True],
+        "the worker has published itself anew, with mx's own record",
+    )
+    # From the disk, by the server that looks first.
+    trio.everywhere(
+        lambda server: [record.key.name for record in server.client.list_models().entries] == [NAME],
+        "the entry is found again",
+    )
+    assert len(trio.hub.asked("storage:")) == 2
+
+
+def test_a_server_whose_redis_pauses_says_so_and_recovers(trio: Trio) -> None:
+    first = trio.servers[0]
+    trio.redis.pause()
+    until(lambda: first.client.health().status != "ok", "the server is not ready")
+    trio.redis.resume()
+    until(lambda: first.client.health().status == "ok", "the server is ready again")
+    assert all(server.process is not None and server.process.poll() is None for server in trio.servers)
+
+
+def test_a_wrong_password_ends_the_start_with_a_line_and_without_the_password(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    with redis_server.client() as client:
+        client.config_set("requirepass", "right")
+    url = redis_server.url.replace("redis://", "redis://:geheim@")
+    server = Server(tmp_path, env={"MX_METADATA_BACKEND": "redis", "REDIS_URL": url})
+    process = server.launch()
+    try:
+        _, stderr = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        raise
+    assert process.returncode == 5
+    assert "refuses the user name or password" in stderr
+    assert "geheim" not in stderr + server.log.read_text()
