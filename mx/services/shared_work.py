@@ -46,23 +46,32 @@ class SharedWork:
             while True:
                 yield True
                 await asyncio.sleep(every_s)
-        # Each turn has an owner of its own, so that our last one holds us off as well.
-        turn = _Turn(duty, place, owner="")
+        taken: _Turn | None = None
+        tried: _Turn | None = None
+        failing = False
         try:
             while True:
-                pause_s = min(_LOOK_S, every_s / 4)
-                ours = False
-                try:
-                    attempt = _Turn(duty, place, owner=f"{self._owner} {uuid.uuid4().hex[:8]}")
-                    if ours := await self._take(attempt, lease_s=every_s):
-                        turn = attempt
-                except MxError as error:
-                    pause_s = every_s
-                    log.error("turn not taken", duty=duty, error=str(error), retry_s=every_s)
+                # Each turn has an owner of its own, so that our last one holds us off as well.
+                tried = _Turn(duty, place, owner=f"{self._owner} {uuid.uuid4().hex[:8]}")
+                ours, failing = await self._try(tried, every_s, failing)
+                if ours:
+                    taken = tried
                 yield ours
-                await asyncio.sleep(pause_s)
+                await asyncio.sleep(min(_LOOK_S, every_s / 4))
         finally:
-            await self._give_up(turn)
+            # Also the one we were taking when we were stopped: the store may have given it to us.
+            for turn in dict.fromkeys((taken, tried)):
+                if turn is not None:
+                    await self._give_up(turn)
+
+    async def _try(self, turn: _Turn, every_s: float, failing: bool) -> tuple[bool, bool]:
+        """Whether it is ours, and whether the store could not be asked; that is said once."""
+        try:
+            return await self._take(turn, lease_s=every_s), False
+        except MxError as error:
+            say = log.debug if failing else log.error
+            say("turn not taken", duty=turn.duty, error=str(error), code=error.code.value)
+            return False, True
 
     @asynccontextmanager
     async def one_at_a_time(
@@ -107,10 +116,9 @@ class SharedWork:
     async def _give_up(self, turn: _Turn) -> None:
         """Or let it expire: nobody waits longer for a store that is away."""
         assert self._duties is not None
-        if turn.owner:
-            with contextlib.suppress(MxError, TimeoutError):
-                async with asyncio.timeout(_GIVE_UP_S):
-                    await self._duties.give_up(await turn.name(), owner=turn.owner)
+        with contextlib.suppress(MxError, TimeoutError):
+            async with asyncio.timeout(_GIVE_UP_S):
+                await self._duties.give_up(await turn.name(), owner=turn.owner)
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,5 +174,9 @@ def running_cluster(program: str, *, nodes: int = 3) -> Iterator[Sequence[RedisS
         yield servers
 
 
+# Loaded here: between fork and exec a lock that another thread held is never released.
+_LIBC = ctypes.CDLL(None)
+
+
 def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    _LIBC.prctl(1, signal.SIGKILL)

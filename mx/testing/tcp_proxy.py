@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -76,15 +77,14 @@ class TcpProxy:
             self._silent = False
             self.cut()
 
-    def _call(self, what: object) -> None:
-        assert callable(what)
+    def _call(self, what: Callable[[], None]) -> None:
         done = threading.Event()
 
-        def call() -> None:
+        def run() -> None:
             what()
             done.set()
 
-        self._loop.call_soon_threadsafe(call)
+        self._loop.call_soon_threadsafe(run)
         assert done.wait(30), "the proxy hangs"
 
     def _run(self) -> None:

@@ -6,6 +6,7 @@ Every child dies with this process, and every wait has a deadline.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import queue
@@ -37,6 +38,8 @@ MX = (
     "sys.argv[0] = 'mx'\n"
     "runpy.run_module('mx', run_name='__main__')\n"
 )
+# Loaded here: between fork and exec a lock that another thread held is never released.
+_LIBC = ctypes.CDLL(None)
 _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2
 
 SETTINGS = """\
@@ -116,11 +119,8 @@ class Server:
         """The process, started and not waited for."""
 
         def give_up() -> None:
-            import ctypes
-
-            libc = ctypes.CDLL(None)
             for capability in (_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH):
-                libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+                _LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
 
         command = [sys.executable, "-c", MX, "--config", str(self._config), "server", "start"]
         command += ["--host", "127.0.0.1", "--port", str(self.port), "--metrics-port", "0"]
@@ -139,9 +139,15 @@ class Server:
             )
 
     def start(self) -> Self:
+        self.begin()
+        return self.wait_ready()
+
+    def begin(self) -> None:
+        """In the main thread: a process that shall die with the test dies with the thread that made it."""
         self.process = self.launch()
         threading.Thread(target=self._drain, args=(self.process.stderr,), daemon=True).start()
 
+    def wait_ready(self) -> Self:
         def ready() -> bool:
             assert self.process is not None
             assert self.process.poll() is None, self.log.read_text()

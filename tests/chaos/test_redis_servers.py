@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import pytest
 from processes import Server, Site, Worker, until
 
 from mx.core.model import EntryStatus, ModelRef, ProviderName
-from mx.core.source import SourceStatus
+from mx.core.progress import EnsureUpdate
+from mx.core.source import SourceStatus, SourceSummary
 from mx.testing.fake_hub import FakeHub
 from mx.testing.faults import Fault
 from mx.testing.redis_servers import RedisServer, running_redis, valkey_program
@@ -27,7 +29,6 @@ from mx.testing.redis_servers import RedisServer, running_redis, valkey_program
 MIB = 1 << 20
 HOUR_S = 3600
 HEARTBEAT_TIMEOUT_S = 3  # workers of these tests say something every second
-NAME = "org/Model-7B"
 FILES = {
     "config.json": b"{}",
     "model-00001.safetensors": random.Random(1).randbytes(6 * MIB),
@@ -39,56 +40,57 @@ READY, STALE = SourceStatus.READY, SourceStatus.STALE
 
 @dataclass
 class Trio:
+    """Shared by the tests: each has models of its own, and leaves all servers running."""
+
     redis: RedisServer
     hub: FakeHub
     servers: list[Server]
 
     def everywhere(self, condition: Callable[[Server], object], what: str) -> None:
         for server in self.servers:
-            until(lambda server=server: condition(server), f"{what}, on {server.home.name}")  # type: ignore[misc]
+            until(partial(condition, server), f"{what}, on {server.home.name}")
 
 
-@pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
-    with running_redis(valkey_program()) as server:
-        yield server
-
-
-@pytest.fixture
-def hub() -> Iterator[FakeHub]:
-    with FakeHub() as hub:
-        hub.add(NAME, FILES)
-        yield hub
-
-
-@pytest.fixture
-def trio(tmp_path: Path, redis_server: RedisServer, hub: FakeHub, site: Site) -> Iterator[Trio]:
+@pytest.fixture(scope="module")
+def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
+    folder = tmp_path_factory.mktemp("trio")
     servers = []
-    for name, skew_s in (("first", 0), ("ahead", HOUR_S), ("behind", -HOUR_S)):
-        home = tmp_path / name
-        home.mkdir()
-        env = {
-            "MX_METADATA_BACKEND": "redis",
-            "REDIS_URL": redis_server.url,
-            "HF_ENDPOINT": hub.endpoint,
-            "MODEL_EXPRESS_CACHE_DIRECTORY": str(tmp_path / "cache"),
-        }
-        servers.append(
-            Server(
-                home,
-                heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S,
-                reaper_interval_s=1,
-                skew_s=skew_s,
-                env=env,
+    with running_redis(valkey_program()) as redis_server, FakeHub() as hub:
+        for name, skew_s in (("first", 0), ("ahead", HOUR_S), ("behind", -HOUR_S)):
+            home = folder / name
+            home.mkdir()
+            env = {
+                "MX_METADATA_BACKEND": "redis",
+                "REDIS_URL": redis_server.url,
+                "HF_ENDPOINT": hub.endpoint,
+                "MODEL_EXPRESS_CACHE_DIRECTORY": str(folder / "cache"),
+            }
+            server = Server(
+                home, heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S, reaper_interval_s=1, skew_s=skew_s, env=env
             )
-        )
-    with ThreadPoolExecutor() as threads:
-        list(threads.map(Server.start, servers))
-    site.use(servers[0])
-    yield Trio(redis_server, hub, servers)
-    site.close()  # workers first: they need no server to end, and are quicker with one
-    for server in servers:
-        server.close()
+            servers.append(server)
+        try:
+            for server in servers:
+                server.begin()
+            for server in servers:
+                server.wait_ready()
+            yield Trio(redis_server, hub, servers)
+        finally:
+            for server in servers:
+                server.close()
+
+
+@pytest.fixture(autouse=True)
+def _site(site: Site, trio: Trio) -> None:
+    site.use(trio.servers[0])
+
+
+def ready(server: Server, site: Site) -> dict[str, SourceSummary]:
+    return server.sources(model=site.model, status=READY)
+
+
+def is_cached(server: Server, name: str) -> bool:
+    return name in [record.key.name for record in server.client.list_models().entries]
 
 
 def worker(site: Site, name: str, server: Server, **task: Any) -> Worker:
@@ -98,55 +100,89 @@ def worker(site: Site, name: str, server: Server, **task: Any) -> Worker:
 
 
 def test_sixty_four_ensures_on_three_servers_fetch_once(trio: Trio) -> None:
+    name = "org/sixty-four"
+    trio.hub.add(name, FILES)
     gate = threading.Event()
     trio.hub.fail(Fault("storage:", times=None, gate=gate))
     waiting = threading.Semaphore(0)
 
-    def ensure(number: int) -> EntryStatus:
-        client = trio.servers[number % 3].client
+    def ensure(number: int) -> EnsureUpdate:
         first = True
-        for update in client.ensure(ModelRef(ProviderName.HUGGING_FACE, NAME)):
+        for update in trio.servers[number % 3].client.ensure(ModelRef(ProviderName.HUGGING_FACE, name)):
             if first:
                 first = False
                 waiting.release()
             last = update
-        assert last.status is EntryStatus.DOWNLOADED, last
-        return last.status
+        return last
 
     with ThreadPoolExecutor(64) as threads:
         ends = [threads.submit(ensure, number) for number in range(64)]
         for _ in ends:
             assert waiting.acquire(timeout=60)
         gate.set()
-        assert [end.result(60) for end in ends] == [EntryStatus.DOWNLOADED] * 64
+        last = [end.result(60) for end in ends]
+    assert [update.status for update in last] == [EntryStatus.DOWNLOADED] * 64, last
     assert len(trio.hub.asked("storage:")) == 2, "each weight file was asked for once"
-    trio.everywhere(
-        lambda server: [record.key.name for record in server.client.list_models().entries] == [NAME],
-        "the entry is listed",
-    )
+    trio.everywhere(lambda server: is_cached(server, name), "the entry is listed")
 
 
 def test_what_one_server_hears_all_know_and_no_clock_makes_it_stale(trio: Trio, site: Site) -> None:
     source = worker(site, "source", trio.servers[0]).publish()
-
-    def row(server: Server) -> Any:
-        return server.sources(status=READY)["source"]
-
-    trio.everywhere(lambda server: "source" in server.sources(status=READY), "the source is READY")
-    begin_ms = row(trio.servers[0]).updated_at_ms
+    trio.everywhere(lambda server: "source" in ready(server, site), "the source is READY")
+    begin_ms = ready(trio.servers[0], site)["source"].updated_at_ms
     # Several heartbeats, and several looks of whichever server reaps.
-    until(
-        lambda: all(row(server).updated_at_ms > begin_ms + 5_000 for server in trio.servers),
-        "heartbeats are seen everywhere",
+    trio.everywhere(
+        lambda server: ready(server, site)["source"].updated_at_ms > begin_ms + 5_000, "heartbeats are seen"
     )
-    assert all(row(server).peer is not None for server in trio.servers)
+    assert all(ready(server, site)["source"].peer is not None for server in trio.servers)
     source.kill()
-    last_ms = row(trio.servers[0]).updated_at_ms
-    trio.everywhere(lambda server: "source" in server.sources(status=STALE), "the source is STALE")
-    marked_ms = trio.servers[1].sources()["source"].updated_at_ms
+    last_ms = trio.servers[0].sources(model=site.model)["source"].updated_at_ms
+    trio.everywhere(
+        lambda server: server.sources(model=site.model)["source"].status == STALE, "the source is STALE"
+    )
+    marked_ms = trio.servers[1].sources(model=site.model)["source"].updated_at_ms
     assert last_ms + HEARTBEAT_TIMEOUT_S * 1000 <= marked_ms
     said = [server.log.read_text().count("source went stale") for server in trio.servers]
     assert sum(said) == 1, "one server reaps"
+
+
+@pytest.mark.parametrize("fault", ["flushed", "restarted empty"])
+def test_redis_loses_everything_and_nothing_is_lost(trio: Trio, site: Site, fault: str) -> None:
+    name = f"org/{fault.split()[0]}"
+    trio.hub.add(name, FILES)
+    *_, last = trio.servers[0].client.ensure(ModelRef(ProviderName.HUGGING_FACE, name))
+    assert last.status is EntryStatus.DOWNLOADED
+    asked = len(trio.hub.asked("storage:"))
+    worker(site, "source", trio.servers[0]).publish()
+    target = worker(site, "target", trio.servers[1], count=True)
+    target.tell("pull", hold_at=0.3)
+    target.hear("holding")
+    if fault == "flushed":
+        with trio.redis.client() as client:
+            client.flushall()
+    else:
+        trio.redis.kill()
+        trio.redis.start()
+    target.tell("go")
+    assert target.hear("outcome")["kind"] == "Loaded"
+    trio.everywhere(
+        lambda server: [row.peer is not None for row in ready(server, site).values()] == [True],
+        "the worker has published itself anew, with mx's own record",
+    )
+    # From the disk, by the server that looks first.
+    trio.everywhere(lambda server: is_cached(server, name), "the entry is found again")
+    assert len(trio.hub.asked("storage:")) == asked
+
+
+def test_a_server_whose_redis_pauses_says_so_and_recovers(trio: Trio) -> None:
+    first = trio.servers[0]
+    trio.redis.pause()
+    try:
+        until(lambda: first.client.health().status != "ok", "the server is not ready")
+    finally:
+        trio.redis.resume()
+    until(lambda: first.client.health().status == "ok", "the server is ready again")
+    assert all(server.process is not None and server.process.poll() is None for server in trio.servers)
 
 
 def test_a_pull_outlives_every_server(trio: Trio, site: Site) -> None:
@@ -161,61 +197,22 @@ def test_a_pull_outlives_every_server(trio: Trio, site: Site) -> None:
     outcome = target.hear("outcome")
     assert (outcome["kind"], outcome["verified"]) == ("Loaded", True), outcome
     assert target.wrong_words() == 0
-    # And each of them alone brings the fleet back.
-    trio.servers[2].start()
-    until(lambda: set(trio.servers[2].sources(status=READY)) == {"source"}, "its record outlived them")
-    trio.servers[0].start()
     target.tell("publish", wait=False)
-    trio.servers[1].start()
-    trio.everywhere(
-        lambda server: set(server.sources(status=READY)) == {"source", "target"}, "both are READY"
+    for server in trio.servers:
+        server.begin()
+    until(
+        lambda: "source" in trio.servers[2].sources(model=site.model),
+        "its record outlived them all",
     )
-
-
-@pytest.mark.parametrize("fault", ["flushed", "restarted empty"])
-def test_redis_loses_everything_and_nothing_is_lost(trio: Trio, site: Site, fault: str) -> None:
-    for update in trio.servers[0].client.ensure(ModelRef(ProviderName.HUGGING_FACE, NAME)):
-        last = update
-    assert last.status is EntryStatus.DOWNLOADED
-    worker(site, "source", trio.servers[0]).publish()
-    target = worker(site, "target", trio.servers[1], count=True)
-    target.tell("pull", hold_at=0.3)
-    target.hear("holding")
-    if fault == "flushed":
-        with trio.redis.client() as client:
-            client.flushall()
-    else:
-        trio.redis.kill()
-        trio.redis.start()
-    target.tell("go")
-    assert target.hear("outcome")["kind"] == "Loaded"
-    trio.everywhere(
-        lambda server: [row.peer is not None for row in server.sources(status=READY).values()] == [True],
-        "the worker has published itself anew, with mx's own record",
-    )
-    # From the disk, by the server that looks first.
-    trio.everywhere(
-        lambda server: [record.key.name for record in server.client.list_models().entries] == [NAME],
-        "the entry is found again",
-    )
-    assert len(trio.hub.asked("storage:")) == 2
-
-
-def test_a_server_whose_redis_pauses_says_so_and_recovers(trio: Trio) -> None:
-    first = trio.servers[0]
-    trio.redis.pause()
-    until(lambda: first.client.health().status != "ok", "the server is not ready")
-    trio.redis.resume()
-    until(lambda: first.client.health().status == "ok", "the server is ready again")
-    assert all(server.process is not None and server.process.poll() is None for server in trio.servers)
+    trio.everywhere(lambda server: set(ready(server, site)) == {"source", "target"}, "both are READY")
 
 
 def test_a_wrong_password_ends_the_start_with_a_line_and_without_the_password(
-    tmp_path: Path, redis_server: RedisServer
+    trio: Trio, tmp_path: Path
 ) -> None:
-    with redis_server.client() as client:
-        client.config_set("requirepass", "right")
-    url = redis_server.url.replace("redis://", "redis://:geheim@")
+    with trio.redis.client() as client:
+        client.execute_command("ACL", "SETUSER", "mx", "on", ">right", "~mx:*", "+@all")
+    url = trio.redis.url.replace("redis://", "redis://mx:geheim@")
     server = Server(tmp_path, env={"MX_METADATA_BACKEND": "redis", "REDIS_URL": url})
     process = server.launch()
     try:
@@ -223,6 +220,6 @@ def test_a_wrong_password_ends_the_start_with_a_line_and_without_the_password(
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         raise
-    assert process.returncode == 5
+    assert process.returncode == 1
     assert "refuses the user name or password" in stderr
     assert "geheim" not in stderr + server.log.read_text()

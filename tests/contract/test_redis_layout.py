@@ -513,19 +513,6 @@ async def test_tokens_grow_although_redis_lost_its_memory(
     assert tokens == sorted(set(tokens))
 
 
-async def test_an_owner_whose_claim_was_flushed_away_learns_it(
-    models: RedisModelStore, raw: redis.Redis, link: Link
-) -> None:
-    now_ms = link.clock.now_ms()
-    late = await models.claim(KEY, owner="a", lease_s=30, now_ms=now_ms)
-    assert isinstance(late, Won)
-    raw.flushall()
-    numbers = {"bytes_done": 1, "bytes_total": 2, "files": 1}
-    assert await models.refresh(KEY, late.claim, lease_s=30, now_ms=now_ms, **numbers) is None
-    again = await models.claim(KEY, owner="a", lease_s=30, now_ms=now_ms)
-    assert isinstance(again, Won)
-
-
 async def test_what_another_server_downloaded_is_verified_by_whoever_claims_it(
     models: RedisModelStore, raw: redis.Redis, link: Link
 ) -> None:

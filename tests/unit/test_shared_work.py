@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from mx.errors import ConflictError
+from mx.errors import ConflictError, UnavailableError
 from mx.services.shared_work import SharedWork
 from mx.store.memory_duties import MemoryDuties
 from mx.testing.clock import FakeClock
@@ -69,6 +69,55 @@ async def test_an_outage_skips_turns_and_does_not_end_them() -> None:
         assert await anext(turns)
         await duties.close()
         assert [await anext(turns) for _ in range(3)] == [False] * 3
+
+
+async def test_after_an_outage_the_next_look_is_soon() -> None:
+    """A pass each hour must not be an hour late because the store was away for a second."""
+    clock, duties = FakeClock(), OutageDuties()
+    (a,) = servers(clock, duties, "a")
+    async with asyncio.timeout(10), aclosing(a.turns("reconcile", every_s=0.4)) as turns:
+        duties.down = True
+        assert not await anext(turns)
+        duties.down = False
+        assert await anext(turns), "a quarter of the time later at most"
+
+
+async def test_a_turn_that_was_given_while_we_were_stopped_is_given_up() -> None:
+    clock, duties = FakeClock(), SlowDuties()
+    (a,) = servers(clock, duties, "a")
+
+    async def run() -> None:
+        async with aclosing(a.turns("reap", every_s=3600)) as turns:
+            await anext(turns)
+
+    task = asyncio.create_task(run())
+    await duties.taken.wait()  # the store has given it, and nobody has heard
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert duties.held == {}
+
+
+class OutageDuties(MemoryDuties):
+    down = False
+
+    async def take(self, duty: str, *, owner: str, lease_s: float, now_ms: int) -> bool:
+        if self.down:
+            raise UnavailableError("the store is down")
+        return await super().take(duty, owner=owner, lease_s=lease_s, now_ms=now_ms)
+
+
+class SlowDuties(MemoryDuties):
+    """Gives a duty at once and says so never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = asyncio.Event()
+
+    async def take(self, duty: str, *, owner: str, lease_s: float, now_ms: int) -> bool:
+        await super().take(duty, owner=owner, lease_s=lease_s, now_ms=now_ms)
+        self.taken.set()
+        await asyncio.Event().wait()
+        return True
 
 
 async def test_runs_in_one_place_do_not_overlap_and_others_do() -> None:
