@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from logging import shutdown as shutdown_logs
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -35,6 +32,7 @@ from mx.server.probes import (
     standard_health_handler,
 )
 from mx.server.readiness import Readiness, process_age_s
+from mx.server.signals import Signals
 from mx.server.sources import P2pService
 from mx.services.tickets import FileTickets
 from mx.wire.v1 import admin, api, health, model, p2p
@@ -92,8 +90,6 @@ _WALKS = frozenset(
 )
 # For answers on their way when everything else has been waited for.
 _LAST_WORDS_S = 0.25
-# How long an orderly end may take after a second signal.
-_FORCE_LIMIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +298,7 @@ async def serve(
     or the settings ask for what this version can't do.
     """
     _require_no_enforcement(settings)
-    signals = _Signals()
+    signals = Signals()
     metrics = ServerMetrics(
         scheme=settings.server.metrics_scheme, model_names=settings.server.metrics_model_names
     )
@@ -363,47 +359,9 @@ async def _opened(settings: Settings, metrics: ServerMetrics) -> AsyncIterator[S
         raise SettingsError((error.message,), remedy=error.remedy) from error
 
 
-async def _drain(server: RunningServer, grace_s: float, signals: _Signals) -> None:
+async def _drain(server: RunningServer, grace_s: float, signals: Signals) -> None:
     begin_s = time.monotonic()
     log.info("draining", in_flight=server.traffic.in_flight, grace_s=grace_s)
     finished = await server.drain(grace_s, force=signals.second)
     write = log.info if finished else log.warn
     write("drained", seconds=round(time.monotonic() - begin_s, 3), finished=finished)
-
-
-class _Signals:
-    """The first signal asks, the second forces."""
-
-    def __init__(self) -> None:
-        self.first = asyncio.Event()
-        self.second = asyncio.Event()
-        self.exit_code = 0
-
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        wanted = (signal.SIGTERM, signal.SIGINT)
-        for number in wanted:
-            loop.add_signal_handler(number, self._received, number)
-        try:
-            yield
-        finally:
-            for number in wanted:
-                loop.remove_signal_handler(number)
-
-    def _received(self, number: signal.Signals) -> None:
-        if not self.first.is_set():
-            self.first.set()
-            return
-        if self.second.is_set():
-            return
-        self.exit_code = 130 if number == signal.SIGINT else 1
-        self.second.set()
-        # Stores survive a kill; a person who asked twice shall not wait for one that hangs.
-        asyncio.get_running_loop().call_later(_FORCE_LIMIT_S, _end_process, self.exit_code)
-
-
-def _end_process(code: int) -> None:
-    log.error("ended by force", exit_code=code)
-    shutdown_logs()
-    os._exit(code)

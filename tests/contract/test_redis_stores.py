@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from redis_sites import Site, cluster, plain, with_tls
 
+from mx.core.source import TensorSource
 from mx.store.redis import Link, RedisDuties, RedisModelStore, RedisSourceStore, open_link
 from mx.testing.duties_contract import DutiesContract
 from mx.testing.model_store_contract import ModelStoreContract
 from mx.testing.model_store_life import stateful_test as model_life
+from mx.testing.samples import FULL_WORKER, PEER, entry
 from mx.testing.store_contract import SourceStoreContract
 from mx.testing.store_life import stateful_test as source_life
 
@@ -54,6 +57,20 @@ class TestRedisSourceStore(SourceStoreContract):
     @pytest.fixture
     async def beside(self, store: RedisSourceStore, other_link: Link) -> RedisSourceStore:
         return RedisSourceStore(other_link, ttl_s=TTL_S)
+
+    async def test_worker_ids_with_braces_have_no_copies_and_come_back_all_the_same(
+        self, store: RedisSourceStore, beside: RedisSourceStore
+    ) -> None:
+        """Braces in a key say where in a cluster it lies, so no other key can be put beside it."""
+        for worker_id in ("{", "}{", "{a}b", "a{b}"):
+            for payload in (None, TensorSource(), FULL_WORKER.payload):
+                one = entry(worker_id, peer=PEER)
+                one = replace(one, worker=replace(one.worker, payload=payload))
+                await store.publish(one)
+                assert await beside.get(one.source_id, worker_id) == one
+            beat = {"status": 2, "source_load": None, "now_ms": 2_000}
+            assert await beside.update_status(one.key, **beat)
+            assert await beside.remove(one.key, observed_ms=2_000)
 
 
 class TestRedisModelStore(ModelStoreContract):
@@ -109,5 +126,5 @@ async def _models() -> AsyncIterator[RedisModelStore]:
         yield RedisModelStore(link)
 
 
-TestRedisSourcesLikeMemory = source_life(_sources)
-TestRedisModelsLikeMemory = model_life(_models)
+TestRedisSourcesLikeMemory = source_life(_sources, examples=25)
+TestRedisModelsLikeMemory = model_life(_models, examples=25)

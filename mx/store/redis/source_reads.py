@@ -7,7 +7,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mx.core.source import PodReference, SourceEntry, SourceIdentity, SourceSummary, WorkerKey
+from mx.core.source import (
+    PodReference,
+    SourceEntry,
+    SourceIdentity,
+    SourceSummary,
+    TensorSource,
+    WorkerKey,
+)
 from mx.store.published import (
     UnreadableError,
     WorkerSummary,
@@ -250,6 +257,8 @@ class SourceReader:
             live = newer(live, shown)
         fields = (static_field(worker_id, worker.worker_rank), peer_field(worker_id, worker.worker_rank))
         ours = parse_ours(*await self._link.call("HMGET", index_key(source_id), *fields))
+        if not packed and ours.static and not ours.static.has_payload and worker.payload == TensorSource():
+            worker = replace(worker, payload=None)
         return SourceEntry(
             source_id=source_id,
             worker_id=worker_id,

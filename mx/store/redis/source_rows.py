@@ -26,10 +26,14 @@ from mx.store.redis.left_alone import LeftAlone
 
 @dataclass(frozen=True, slots=True)
 class Static:
-    """What a summary lacks: members of the record that listings show, and the pod that published."""
+    """What a summary lacks: members of the record that listings show, and what JSON can't say.
+
+    ``has_payload`` False: there is none, where the record shows an empty list of tensors.
+    """
 
     grpc_endpoint: str = ""
     pod: PodReference = PodReference()  # noqa: RUF009  # a frozen value
+    has_payload: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,8 @@ def parse_source(
 
 def dump_static(static: Static) -> bytes:
     pod = static.pod
-    return dump([static.grpc_endpoint, pod.name, pod.uid, pod.namespace])
+    marks = "" if static.has_payload else "-"
+    return dump([static.grpc_endpoint, pod.name, pod.uid, pod.namespace, marks])
 
 
 def dump_peer(peer: PeerRecord) -> bytes:
@@ -133,10 +138,10 @@ def dump_peer(peer: PeerRecord) -> bytes:
 
 def parse_ours(static: bytes | None, peer: bytes | None) -> Ours:
     """Our own values: damaged ones count as absent, and the worker's next publish mends them."""
-    texts = _texts(static)
-    parts = _texts(peer)
+    texts = _texts(static, 5)
+    parts = _texts(peer, 4)
     return Ours(
-        None if texts is None else Static(texts[0], PodReference(*texts[1:])),
+        None if texts is None else Static(texts[0], PodReference(*texts[1:4]), texts[4] != "-"),
         None if parts is None else PeerRecord(*parts),
     )
 
@@ -153,13 +158,13 @@ def _parse_index(source_id: str, index: Mapping[bytes, bytes]) -> Iterator[tuple
             yield key, parse_ours(value, index.get(b"p:" + rest))
 
 
-def _texts(value: bytes | None) -> list[str] | None:
+def _texts(value: bytes | None, count: int) -> list[str] | None:
     if value is None:
         return None
     try:
         found = json.loads(value)
     except ValueError:
         return None
-    if not isinstance(found, list) or len(found) != 4 or not all(isinstance(one, str) for one in found):
+    if not isinstance(found, list) or len(found) != count or not all(isinstance(one, str) for one in found):
         return None
     return found

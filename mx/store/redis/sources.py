@@ -78,7 +78,9 @@ class RedisSourceStore:
             change.set(packed, rank_field(rank), pack(entry.worker))
             change.set(packed, stamp_field(rank), stamp(record)).expire(packed, self._ttl_ms)
         # A worker is found through its source: that comes last.
-        static = Static(entry.worker.worker_grpc_endpoint, entry.pod)
+        static = Static(
+            entry.worker.worker_grpc_endpoint, entry.pod, has_payload=entry.worker.payload is not None
+        )
         change.set(index, static_field(key.worker_id, rank), dump_static(static))
         if entry.peer is not None:
             change.set(index, peer_field(key.worker_id, rank), dump_peer(entry.peer))
