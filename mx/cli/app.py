@@ -46,6 +46,7 @@ NOUNS = (
     Noun("server", "Start a server, or see how one does."),
     Noun("config", "Settings: show with origin, generate, validate."),
     Noun("health", "Whether the server can serve."),
+    Noun("doctor", "What is wrong on this machine, and what to do about it."),
     Noun("api", "Send an action to the server's ApiService."),
     Noun("demo", "Load on one replica, pull on the others, on this machine."),
     Noun("version", "The version of mx."),
