@@ -27,7 +27,7 @@ def doctor(
     ctx: typer.Context,
     only: Annotated[
         list[CheckName] | None,
-        typer.Option("--only", case_sensitive=False, help="This check only; repeatable."),
+        typer.Option("--only", case_sensitive=False, help="Only this; repeatable."),
     ] = None,
     problems: Annotated[bool, typer.Option("--problems", help="Warnings and errors only.")] = False,
 ) -> None:

@@ -46,27 +46,28 @@ def cache_facts(whose: str, root: Path, mounts: list[Mount]) -> CacheFacts:
     place = root if exists else next(parent for parent in root.absolute().parents if parent.exists())
     facts = CacheFacts(whose=whose, path=str(root), exists=exists)
     try:
-        facts = replace(facts, **_space(place), **_mounted(place.resolve(), mounts))
+        facts = _mounted(_space(facts, place), place.resolve(), mounts)
         return replace(facts, links=_try_links(place) if exists else _try_access(place))
     except OSError as error:
         return replace(facts, failure=error.strerror or str(error))
 
 
-def _space(place: Path) -> dict[str, int | None]:
+def _space(facts: CacheFacts, place: Path) -> CacheFacts:
     usage, system = shutil.disk_usage(place), os.statvfs(place)
-    return {
-        "free_bytes": usage.free,
-        "disk_bytes": usage.total,
+    return replace(
+        facts,
+        free_bytes=usage.free,
+        disk_bytes=usage.total,
         # Some file systems make inodes as they need them and say that there are none at all.
-        "free_inodes": system.f_favail if system.f_files else None,
-    }
+        free_inodes=system.f_favail if system.f_files else None,
+    )
 
 
-def _mounted(place: Path, mounts: list[Mount]) -> dict[str, str | tuple[str, ...]]:
+def _mounted(facts: CacheFacts, place: Path, mounts: list[Mount]) -> CacheFacts:
     holding = [mount for mount in mounts if place == mount.point or mount.point in place.parents]
     kind = max(holding, key=lambda mount: len(mount.point.parts)).kind if holding else ""
     below = tuple(str(mount.point) for mount in mounts if place in mount.point.parents)
-    return {"kind": kind, "mounts": below}
+    return replace(facts, kind=kind, mounts=below)
 
 
 def _try_links(root: Path) -> str:

@@ -71,9 +71,7 @@ def _amd(root: Path) -> tuple[Gpu, ...]:
     nodes = sorted(root.glob("sys/class/kfd/kfd/topology/nodes/*"))
     counts = ((node, _value(node / "properties", "simd_count", separator=" ")) for node in nodes)
     # A node without SIMDs is a processor.
-    return tuple(
-        Gpu(f"AMD {_text(node / 'name')}".strip()) for node, count in counts if count not in ("", "0")
-    )
+    return tuple(Gpu(f"AMD {_text(node / 'name')}".strip()) for node, n in counts if n not in ("", "0"))
 
 
 def _ports(root: Path) -> tuple[Port, ...]:

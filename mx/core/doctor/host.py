@@ -76,7 +76,7 @@ def judge_devices(facts: Devices) -> list[Finding]:
     if active and facts.gpus and not facts.peer_memory:
         found.append(
             info(
-                "the kernel module nvidia_peermem is not loaded: cards reach GPU memory by dma-buf, if at all",
+                "the kernel module nvidia_peermem is not loaded: cards reach GPUs by dma-buf, if at all",
                 remedy="modprobe nvidia_peermem where transfers from GPU memory stay slow",
             )
         )
@@ -128,7 +128,7 @@ def judge_limits(limits: Limits, *, rdma: bool) -> list[Finding]:
     if limits.shm_bytes is not None and limits.shm_bytes < _SHM_BYTES:
         found.append(
             warning(
-                f"/dev/shm holds {format_size(limits.shm_bytes)}: vLLM with several processes may fail there",
+                f"/dev/shm holds {format_size(limits.shm_bytes)}: vLLM in several processes may fail",  # noqa: S108
                 remedy="Docker: --shm-size=8g or --ipc=host; Kubernetes: an emptyDir of medium Memory",
             )
         )
@@ -175,8 +175,8 @@ def judge_python(facts: Packages) -> list[Finding]:
     if facts.metadata_version and facts.metadata_version != facts.own_version:
         found.append(
             warning(
-                f"the installed package says {facts.metadata_version}, the code that runs {facts.own_version}",
-                remedy="pip install --force-reinstall modelexpress-mx, and look for a second copy on PYTHONPATH",
+                f"the installed package says {facts.metadata_version}, its code {facts.own_version}",
+                remedy="install it again, and look for a second copy on PYTHONPATH",
             )
         )
     if facts.versions:

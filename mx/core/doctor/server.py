@@ -53,11 +53,7 @@ def judge_server(facts: ServerFacts) -> list[Finding]:
         found.append(info("this account may look and not change"))
     stale = {name.lower(): n for name, n in facts.status.sources_by_status.items()}.get("stale", 0)
     if stale:
-        found.append(
-            info(
-                f"{stale} sources are stale", remedy="mx source list --status stale shows which; reap removes"
-            )
-        )
+        found.append(info(f"{stale} sources are stale", remedy="mx source list --status stale shows which"))
     return found + judge_backends(facts.status, facts.backends)
 
 
@@ -103,9 +99,7 @@ def _version(facts: ServerFacts) -> list[Finding]:
     text = f"the server is {facts.version or 'of unknown version'}, this mx is {facts.own_version}"
     if facts.status is None or _release(facts.version) == _release(facts.own_version):
         return [info(text)]
-    return [
-        warning(text, remedy="run one version on both sides; the older one lacks what the newer asks for")
-    ]
+    return [warning(text, remedy="run one version on both sides: the older lacks what the newer asks for")]
 
 
 def _release(version: str) -> tuple[str, ...]:

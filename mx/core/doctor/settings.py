@@ -32,12 +32,8 @@ def judge_settings(scopes: Sequence[ScopeFacts], secrets: Sequence[SecretFile]) 
     found: list[Finding] = []
     told: set[str] = set()
     for facts in scopes:
-        for problem in facts.problems:
-            if problem not in told:
-                found.append(_problem(facts.scope, problem))
-        for notice in facts.notices:
-            if notice not in told:
-                found.append(_notice(facts.scope, notice))
+        found += [_problem(facts.scope, problem) for problem in facts.problems if problem not in told]
+        found += [_notice(facts.scope, notice) for notice in facts.notices if notice not in told]
         told.update(facts.problems, facts.notices)
     found += [_open_secret(one) for one in secrets if one.mode & 0o077]
     if not any(facts.problems for facts in scopes):

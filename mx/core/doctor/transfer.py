@@ -59,7 +59,7 @@ def judge_nixl(facts: NixlFacts, hardware: Hardware, *, engine: bool) -> list[Fi
         return [
             error(
                 f"NIXL {facts.version} does not start with {facts.backend}: {facts.failure}",
-                remedy="are UCX_TLS or UCX_NET_DEVICES set? UCX_LOG_LEVEL=info python -m mx.transfer.probe shows more",
+                remedy="are UCX_TLS or UCX_NET_DEVICES set? python -m mx.transfer.probe shows all",
             )
         ]
     found = [ok(f"NIXL {facts.version} starts with {facts.backend}")]
@@ -148,7 +148,7 @@ def _tls(text: str, hardware: Hardware) -> list[Finding]:
     if not any(name.startswith(_SAME_HOST) for name in allowed):
         found.append(
             warning(
-                f"{shown} leaves shared memory out: pulls on one host go over the network, about 8 times slower",
+                f"{shown} leaves shared memory out: pulls on one host take TCP, about 8 times slower",
                 remedy=f"unset it, or add sm: UCX_TLS={text},sm",
             )
         )
@@ -217,7 +217,7 @@ def _memory(values: Mapping[str, str], hardware: Hardware) -> list[Finding]:
     if values.get("UCX_MEM_EVENTS", "").lower() in _OFF and hardware.rdma:
         found.append(
             info(
-                "UCX_MEM_EVENTS=n: UCX does not hear of memory that is given back, and registers anew each time",
+                "UCX_MEM_EVENTS=n: UCX does not hear of memory given back, and registers anew each time",
                 remedy="unset it unless an allocator and UCX's hooks clash (worker.ucx_disable_mem_events)",
             )
         )
