@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 
 from mx.cli import cache_view as view
-from mx.cli import filters, stats_view
+from mx.cli import stats_view
 from mx.cli.ask import confirm
 from mx.cli.model_names import entries_of
 from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.progress import Bar
 from mx.client.base import Client
+from mx.core import filters
 from mx.core.cache_view import EntryDetail, ListedEntry
 from mx.core.eviction import EvictionPlan, EvictionRun, EvictionStep, KeepLimits, Shrink
 from mx.core.model import EntryKey, Pin

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from mx.cli import cache_view as view
-from mx.cli import filters
 from mx.cli.cache import Row, require_sound, row_fields, verified
 from mx.cli.clear import clear_everything, clear_model
 from mx.cli.download import run_download
@@ -18,6 +17,7 @@ from mx.cli.model_names import ProviderChoice, model_ref
 from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.output import Column
 from mx.client.download import Strategy, Wanted
+from mx.core import filters
 from mx.core.cache_view import CacheListing
 from mx.core.model import EntryStatus
 from mx.core.units import format_size

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from mx.cli import filters
 from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.output import Cell, Column
 from mx.cli.pick import pick
@@ -24,6 +23,7 @@ from mx.cli.source_view import (
     status_style,
 )
 from mx.client.base import Client
+from mx.core import filters
 from mx.core.source import SourceEntry, SourceFilter, SourceStatus, SourceSummary
 from mx.core.units import format_age
 from mx.errors import CancelledError, NotFoundError, UsageError

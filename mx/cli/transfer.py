@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from mx.cli import filters
 from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.output import Cell, Column, Output
 from mx.cli.pick import pick
+from mx.core import filters
 from mx.core.transfer import STAGES, TransferReport, TransferState
 from mx.core.units import format_age, format_size
 
