@@ -133,15 +133,8 @@ def judge_backends(status: ServerStatus, backends: Sequence[BackendState]) -> li
         name = f"the {one.backend} store of {one.duty}"
         where = f" at {one.address}" if one.address else ""
         if not one.ok:
-            found.append(
-                error(
-                    f"{name}{where} can't be reached: {one.error or 'no answer'}", remedy=_MEND[one.backend]
-                )
-                if one.backend in _MEND
-                else error(
-                    f"{name}{where} can't be reached: {one.error or 'no answer'}", remedy="see its log"
-                )
-            )
+            text = f"{name}{where} can't be reached: {one.error or 'no answer'}"
+            found.append(error(text, remedy=_MEND.get(one.backend, "the server's log says more")))
         elif one.latency_ms > _SLOW_STORE_MS:
             found.append(
                 warning(f"{name}{where} takes {one.latency_ms:.1f} ms", remedy="is it far away, or busy?")
