@@ -54,7 +54,7 @@ def examine(site: Site, *, only: Collection[CheckName] = tuple(CheckName)) -> li
         return judge_devices(devices)
 
     # The others ask what hardware there is.
-    first = _together({CheckName.DEVICES: (look_at_devices, _DEADLINE_S)})
+    first = together({CheckName.DEVICES: (look_at_devices, _DEADLINE_S)})
     loaded, scopes = site.scopes()
     packages = read_packages(site, loaded.get("worker"))
     hardware = hardware_of(devices)
@@ -73,7 +73,7 @@ def examine(site: Site, *, only: Collection[CheckName] = tuple(CheckName)) -> li
         CheckName.VLLM: (lambda: judge_vllm(packages), _DEADLINE_S),
         CheckName.PYTHON: (lambda: judge_python(packages), _DEADLINE_S),
     }
-    done = first | _together({name: work for name, work in rest.items() if name in only})
+    done = first | together({name: work for name, work in rest.items() if name in only})
     return [done[name] for name in CheckName if name in only]
 
 
@@ -89,7 +89,7 @@ def _cache(site: Site, loaded: Mapping[str, Settings]) -> list[Finding]:
     return [finding for facts in look_at_caches(site, loaded) for finding in judge_cache(facts)]
 
 
-def _together(checks: Mapping[CheckName, tuple[Work, float]]) -> dict[CheckName, Checked]:
+def together(checks: Mapping[CheckName, tuple[Work, float]]) -> dict[CheckName, Checked]:
     """Run them in threads of their own, which a process that ends does not wait for."""
     begin = time.monotonic()
     done: dict[CheckName, Checked] = {}

@@ -51,14 +51,13 @@ async def _ask(site: Site, settings: Settings, facts: ServerFacts) -> ServerFact
             status = await client.status()
         except PreconditionError:  # a published server
             return facts
-        ahead_s, within_s = await _clock(site, client)
-        return replace(
-            facts,
-            status=status,
-            backends=await client.backend_states(),
-            ahead_s=ahead_s,
-            ahead_within_s=within_s,
-        )
+        facts = replace(facts, status=status)
+        try:
+            ahead_s, within_s = await _clock(site, client)
+            facts = replace(facts, ahead_s=ahead_s, ahead_within_s=within_s)
+            return replace(facts, backends=await client.backend_states())
+        except PreconditionError:  # an older mx
+            return facts
     finally:
         await client.close()
 
