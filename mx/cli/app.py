@@ -39,8 +39,9 @@ class Noun:
 
 
 NOUNS = (
-    Noun("source", "Who serves which weights: list, show, withdraw."),
-    Noun("transfer", "Loads that run or ran: list, show."),
+    Noun("source", "Who serves which weights: list, show, stale, withdraw, reap."),
+    Noun("transfer", "Loads that run or ran: list, show, top."),
+    Noun("events", "What happened, and with -f what happens."),
     Noun("model", "Models: download, list, status, stats, validate, clear, clear-all, init."),
     Noun("cache", "The cache: list, show, stats, verify, pin, unpin, evict."),
     Noun("server", "Start a server, or see how one does."),
