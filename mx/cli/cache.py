@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mx.cli import cache_view as view
-from mx.cli import live, raw_view, stats_view
+from mx.cli import complete, live, raw_view, stats_view
 from mx.cli.ask import confirm
 from mx.cli.cache_list import WideOption, list_
 from mx.cli.live import WatchOption
@@ -28,9 +28,15 @@ from mx.errors import ConflictError, IntegrityError, UsageError
 
 app = typer.Typer(no_args_is_help=True)
 
-_Model = Annotated[str, typer.Argument(metavar="MODEL", help="NAME or NAME@COMMIT.")]
+_Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="NAME or NAME@COMMIT.", autocompletion=complete.models),
+]
 _Models = Annotated[
-    list[str] | None, typer.Argument(metavar="[MODEL]...", help="Only these: NAME or NAME@COMMIT.")
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL]...", help="Only these: NAME or NAME@COMMIT.", autocompletion=complete.models
+    ),
 ]
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mx.cli import cache_view as view
-from mx.cli import live
+from mx.cli import complete, live
 from mx.cli.cache import require_sound, verified
 from mx.cli.cache_list import Query, Row
 from mx.cli.clear import clear_everything, clear_model
@@ -31,7 +31,12 @@ from mx.wiring_local import find_here
 app = typer.Typer(no_args_is_help=True)
 
 _Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="As org/name, gs://…, s3://…, ngc://…, a directory.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="As org/name, gs://…, s3://…, ngc://…, a directory.",
+        autocompletion=complete.models,
+    ),
 ]
 _Provider = Annotated[
     ProviderChoice | None,
@@ -248,7 +253,10 @@ def clear_all(ctx: typer.Context, force: _Force = False, dry_run: _DryRun = Fals
 @app.command()
 def validate(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="NAME or NAME@COMMIT.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="NAME or NAME@COMMIT.", autocompletion=complete.models),
+    ] = None,
 ) -> None:
     """Check sizes and digests of one model or of all; changes nothing. Exit 7 when something is wrong.
 

@@ -14,7 +14,7 @@ from mx.cli import live, raw_view
 from mx.cli.live import WatchOption
 from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.output import Cell, Column
-from mx.cli.source_acts import choose_rows, find_rows, reap, stale, withdraw
+from mx.cli.source_acts import SourceId, choose_rows, find_rows, reap, stale, withdraw
 from mx.cli.source_view import (
     Row,
     SourceDetail,
@@ -195,9 +195,7 @@ app.command("reap")(reap)
 @app.command()
 def show(
     ctx: typer.Context,
-    source_id: Annotated[
-        str, typer.Argument(metavar="ID", help="Source id, the beginning of one, or a model name.")
-    ],
+    source_id: SourceId,
     worker: Annotated[
         str | None, typer.Argument(metavar="WORKER", help="Worker id, or the beginning of one.")
     ] = None,

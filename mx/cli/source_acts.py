@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mx.cli import complete
 from mx.cli.ask import confirm
 from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.pick import pick
@@ -15,8 +16,13 @@ from mx.client.base import Client
 from mx.core.source import SourceFilter, SourceSummary, WorkerKey
 from mx.errors import NotFoundError
 
-_SourceId = Annotated[
-    str, typer.Argument(metavar="ID", help="Source id, the beginning of one, or a model name.")
+SourceId = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="Source id, the beginning of one, or a model name.",
+        autocompletion=complete.sources,
+    ),
 ]
 _Worker = Annotated[
     str | None, typer.Argument(metavar="WORKER", help="Worker id, or the beginning of one; without it all.")
@@ -58,7 +64,7 @@ def _of_rank(rows: Sequence[SourceSummary], rank: int | None) -> list[SourceSumm
 
 def withdraw(
     ctx: typer.Context,
-    source_id: _SourceId,
+    source_id: SourceId,
     worker: _Worker = None,
     rank: _Rank = None,
     dry_run: _DryRun = False,
@@ -93,7 +99,7 @@ async def _withdraw(client: Client, rows: list[SourceSummary]) -> list[SourceSum
 
 def stale(
     ctx: typer.Context,
-    source_id: _SourceId,
+    source_id: SourceId,
     worker: _Worker = None,
     rank: _Rank = None,
     dry_run: _DryRun = False,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mx.cli import live
+from mx.cli import complete, live
 from mx.cli.live import WatchOption
 from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.output import Cell, Column, Output
@@ -126,7 +126,12 @@ app.command("top")(top)
 @app.command()
 def show(
     ctx: typer.Context,
-    transfer_id: Annotated[str, typer.Argument(metavar="ID", help="Transfer id, or the beginning of one.")],
+    transfer_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="Transfer id, or the beginning of one.", autocompletion=complete.transfers
+        ),
+    ],
 ) -> None:
     """Show one transfer: seconds per stage, and what each source gave.
 

@@ -131,7 +131,15 @@ def test_a_lost_link_is_told_and_its_return(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["cache list --watch", "source list --watch", "events -f", "transfer top", "model status --watch"],
+    [
+        "cache list --watch",
+        "cache show x --watch",
+        "source list --watch",
+        "source show x --watch",
+        "events -f",
+        "transfer top",
+        "model status --watch",
+    ],
 )
 def test_a_server_that_was_never_there_is_unreachable(tmp_path: Path, command: str) -> None:
     ran = played(tmp_path, *command.split(), "-f", "json", updates=(LOST,))
