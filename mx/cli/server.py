@@ -168,7 +168,7 @@ def _serve(out: Output, settings: Settings) -> None:
 
 def _check_store(settings: Settings) -> None:
     """Raises SettingsError for a store that this version does not have, before anything is opened."""
-    from mx.wiring import AVAILABLE_BACKENDS
+    from mx.wiring_stores import AVAILABLE_BACKENDS
 
     backend = settings.metadata.backend
     if backend not in AVAILABLE_BACKENDS:
