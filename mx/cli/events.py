@@ -124,7 +124,7 @@ async def _follow(run: Invocation, client: Client, wanted: Wanted) -> None:
         async for update in updates:
             if isinstance(update, LinkLost):
                 if not begun:
-                    raise UnavailableError(update.reason, remedy="is it running, and is --endpoint right?")
+                    raise UnavailableError(update.reason)
                 run.out.say(link_words(update))
                 lost = True
                 continue

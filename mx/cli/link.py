@@ -57,7 +57,7 @@ class Link:
                 if self._fleet.now_ms != before:
                     self._at_s = time.monotonic()
                 if self._fleet.server is None and (lost := self._fleet.lost) is not None:
-                    raise UnavailableError(lost.reason, remedy="is it running, and is --endpoint right?")
+                    raise UnavailableError(lost.reason)
                 if self._told is not None:
                     self._told(update, self._fleet)
                 self._news.set()

@@ -29,7 +29,6 @@ from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.output import Output
 from mx.core.feed import LinkLost
 from mx.core.fleet import Fleet
-from mx.core.units import format_age
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -149,7 +148,7 @@ def link_document(lost: LinkLost | None) -> Document:
 
 def link_words(lost: LinkLost) -> str:
     """The state of a lost link, for people."""
-    return f"link lost: {lost.reason}; try {lost.attempt + 1} in {format_age(lost.retry_in_s)}"
+    return f"link lost: {lost.reason}; try {lost.attempt + 1} in {lost.retry_in_s:.1f} s"
 
 
 class _Frame(io.StringIO):

@@ -186,8 +186,8 @@ def served() -> Bench:
     return bench
 
 
-# A download wants services that run; tests/functional has them.
-@pytest.mark.parametrize("words", [words for words in ASKING if words != "model download"])
+# These two want services that run; tests/functional has them.
+@pytest.mark.parametrize("words", [one for one in ASKING if one not in ("model download", "transfer top")])
 def test_with_services_stdout_is_json_and_nothing_else(words: str) -> None:
     """The document, or each line of a stream, whatever the exit code says."""
     ran = served().mx(*words.split(), *CALLS[words].arguments, "--format", "json")
