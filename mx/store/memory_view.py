@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from mx.core.model import EntryKey
 from mx.core.server_state import BackendState, RawRecord
 from mx.core.source import WorkerKey
@@ -25,13 +23,13 @@ class MemoryView:
         entry = await self._sources.record(key)
         if entry is None:
             return None
-        return RawRecord("memory", f"dictionary entry {key}", raw_yaml(asdict(entry)))
+        return RawRecord("memory", f"dictionary entry {key}", raw_yaml(entry))
 
     async def raw_model(self, key: EntryKey) -> RawRecord | None:
         record = await self._models.get(key)
         if record is None:
             return None
-        return RawRecord("memory", f"dictionary entry {key}", raw_yaml(asdict(record)))
+        return RawRecord("memory", f"dictionary entry {key}", raw_yaml(record))
 
     async def _facts(self) -> Facts:
         sources = sum((await self._sources.count_by_status()).values())

@@ -1,15 +1,19 @@
-"""Records as text for people: YAML, without secrets, long values that are no text as size and digest."""
+"""Records as text for people: YAML, without secrets, long values as size and digest, JSON as what it says."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
 from mx.core.redact import MASK, is_secret_name, redact_text
 
 _TEXT_MOST = 4096
+_LIST_MOST = 64
+_SHOWN = 200
 
 
 def raw_yaml(value: Any) -> str:
@@ -29,11 +33,16 @@ def _plain(value: Any) -> Any:
         case Enum():
             return value.value
         case str():
-            return value if len(value) <= _TEXT_MOST else _digest(value.encode("utf-8", "replace"))
+            return _of_text(value)
         case Mapping():
             return {(text := str(_plain(name))): _masked(text, _plain(one)) for name, one in value.items()}
+        case list() | tuple() if len(value) > _LIST_MOST:
+            text = json.dumps(_plain(list(value[:_LIST_MOST])), default=str)
+            return f"<{len(value)} items, beginning with {text[:_SHOWN]}…>"
         case list() | tuple():
             return [_plain(one) for one in value]
+        case _ if is_dataclass(value):
+            return _plain({one.name: getattr(value, one.name) for one in fields(value)})
         case None | bool() | int() | float():
             return value
         case _:
@@ -46,12 +55,21 @@ def _masked(name: str, value: Any) -> Any:
     return MASK if secret else value
 
 
-def _of_bytes(data: bytes) -> str:
+def _of_bytes(data: bytes) -> Any:
     try:
         text = data.decode()
     except UnicodeDecodeError:
         return _digest(data)
-    return text if len(text) <= _TEXT_MOST and (text.isprintable() or "\n" in text) else _digest(data)
+    return _of_text(text) if text.isprintable() or "\n" in text else _digest(data)
+
+
+def _of_text(text: str) -> Any:
+    if text.startswith("{"):
+        try:
+            return _plain(json.loads(text))
+        except ValueError:
+            pass  # it only looks like that
+    return text if len(text) <= _TEXT_MOST else _digest(text.encode("utf-8", "replace"))
 
 
 def _digest(data: bytes) -> str:

@@ -16,6 +16,7 @@ from mx.store.redis import (
     RedisEventStore,
     RedisModelStore,
     RedisSourceStore,
+    RedisView,
     open_link,
 )
 from mx.testing.duties_contract import DutiesContract
@@ -25,6 +26,7 @@ from mx.testing.model_store_life import stateful_test as model_life
 from mx.testing.samples import FULL_WORKER, PEER, entry
 from mx.testing.store_contract import SourceStoreContract
 from mx.testing.store_life import stateful_test as source_life
+from mx.testing.store_view_contract import Stores, StoreViewContract
 
 TTL_S = 3600
 
@@ -109,6 +111,12 @@ class TestRedisEvents(EventStoreContract):
     @pytest.fixture
     async def beside(self, events: RedisEventStore, other_link: Link) -> RedisEventStore:
         return RedisEventStore(other_link)
+
+
+class TestRedisView(StoreViewContract):
+    @pytest.fixture
+    async def stores(self, link: Link) -> Stores:
+        return Stores(RedisSourceStore(link, ttl_s=TTL_S), RedisModelStore(link), RedisView(link))
 
 
 _lives: list[Site] = []  # one server for all lives: unittest knows no fixtures

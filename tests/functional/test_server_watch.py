@@ -87,8 +87,8 @@ async def test_a_download_is_told_while_it_runs_and_when_it_is_done() -> None:
         async with aclosing(client.ensure(ModelRef(ProviderName.HUGGING_FACE, "org/m"))) as updates:
             async for update in updates:
                 key = update.key
-        fleet = await watcher.until(lambda fleet: fleet.entries.get(key) and fleet.cache)
-        fleet = await watcher.until(lambda fleet: fleet.entries[key].status == "downloaded")
+        await watcher.until(lambda fleet: fleet.entries.get(key) and fleet.cache)
+        await watcher.until(lambda fleet: fleet.entries[key].status == "downloaded")
         await watcher.until(lambda fleet: fleet.entries[key].disk_bytes and not fleet.downloads)
         await client.pin_model(key, Pin(None, "for the demo"))
         await watcher.until(lambda fleet: fleet.entries[key].pin)

@@ -14,12 +14,14 @@ from mx.store.described import Facts, described
 from mx.store.raw_text import raw_yaml
 from mx.store.redis.keys import (
     EVENTS,
+    IDENTITY,
     MODEL_INDEX,
     SOURCE_INDEX,
     WORKER_INDEX,
     model_extras_key,
     model_key,
     rank_field,
+    source_key,
     worker_key,
 )
 from mx.store.redis.link import Link
@@ -57,7 +59,10 @@ class RedisView:
         fields = await self._hash(place)
         if rank_field(key.worker_rank) not in fields:
             return None
-        return RawRecord("redis", place.decode("utf-8", "replace"), raw_yaml(fields))
+        source = source_key(key.source_id)
+        names = (IDENTITY, key.worker_id.encode())
+        told = dict(zip(names, await self._link.call("HMGET", source, *names), strict=True))
+        return RawRecord("redis", _text(place), raw_yaml({**fields, source: told}))
 
     async def raw_model(self, key: EntryKey) -> RawRecord | None:
         place = model_key(key)
@@ -68,7 +73,7 @@ class RedisView:
         record: dict[bytes, object] = {**fields}
         if more := await self._hash(extras):
             record[extras] = more
-        return RawRecord("redis", place.decode("utf-8", "replace"), raw_yaml(record))
+        return RawRecord("redis", _text(place), raw_yaml(record))
 
     async def _hash(self, key: bytes) -> dict[bytes, bytes]:
         if await self._link.call("TYPE", key) != b"hash":
@@ -85,6 +90,10 @@ class RedisView:
         except MxError as error:  # this user may not ask
             return (*counts, ("INFO", f"not told: {error.message}"))
         return (*_told(_one(told)), *counts)
+
+
+def _text(key: bytes) -> str:
+    return key.decode("utf-8", "replace")
 
 
 def _one(told: Mapping[str, Any]) -> Mapping[str, Any]:
