@@ -40,7 +40,7 @@ class LogFormat(StrEnum):
 def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
     """Keep what was given; what was not given leaves an outer level's value alone."""
     run = ctx.find_root().obj
-    if not isinstance(run, Invocation) or ctx.resilient_parsing or value is None or value is False:
+    if not isinstance(run, Invocation) or value is None or value is False:
         return value
     match param.name:
         case "global_endpoint":

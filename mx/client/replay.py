@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -102,20 +103,13 @@ class ReplayClient:
     async def list_models(
         self, *, provider: ProviderName | None = None, name: str | None = None
     ) -> CacheListing:
-        fleet = await self._known()
-        stats = fleet.cache
-        return CacheListing(
-            entries=tuple(
-                entry
-                for key, entry in fleet.entries.items()
-                if provider in (None, key.provider) and name in (None, key.name)
-            ),
-            used_bytes=0 if stats is None else stats.used_bytes,
-            free_bytes=0 if stats is None else stats.free_bytes,
-            disk_bytes=0 if stats is None else stats.disk_bytes,
-            max_size_bytes=None if stats is None else stats.policy.max_size_bytes,
-            now_ms=fleet.now_ms,
+        listing = (await self._known()).listing
+        entries = (
+            one
+            for one in listing.entries
+            if provider in (None, one.key.provider) and name in (None, one.key.name)
         )
+        return replace(listing, entries=tuple(entries))
 
     async def cache_stats(self, *, runs: int = 5) -> CacheStats:
         stats = (await self._known()).cache

@@ -67,7 +67,7 @@ def event_from_json(data: Any) -> feed.Event:
 def from_json(kind: type[T], data: Any) -> T:
     """A value of ``kind``; IntegrityError for what is none."""
     try:
-        return cast(T, _reader(kind)(data))
+        return cast(T, _reader(cast(Any, kind))(data))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise IntegrityError(f"this is no {getattr(kind, '__name__', 'update of a feed')}: {error}") from None
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, assert_never
 
-from mx.core.cache_view import CacheStats, ListedEntry
+from mx.core.cache_view import CacheListing, CacheStats, ListedEntry
 from mx.core.feed import (
     CacheChanged,
     Change,
@@ -69,6 +69,19 @@ class Fleet:
     def transfers(self) -> tuple[TransferReport, ...]:
         """Those under way, then the finished, the newest first of each."""
         return (*reversed(tuple(self.running.values())), *reversed(tuple(self.finished.values())))
+
+    @property
+    def listing(self) -> CacheListing:
+        """The entries as ``list_models`` would list them now."""
+        stats = self.cache
+        return CacheListing(
+            entries=tuple(self.entries.values()),
+            used_bytes=0 if stats is None else stats.used_bytes,
+            free_bytes=0 if stats is None else stats.free_bytes,
+            disk_bytes=0 if stats is None else stats.disk_bytes,
+            max_size_bytes=None if stats is None else stats.policy.max_size_bytes,
+            now_ms=self.now_ms,
+        )
 
 
 NOTHING_TOLD = Fleet()
