@@ -39,6 +39,7 @@ class Noun:
 
 
 NOUNS = (
+    Noun("tui", "The fleet on one screen, live, with the keys to act."),
     Noun("source", "Who serves which weights: list, show, stale, withdraw, reap."),
     Noun("transfer", "Loads that run or ran: list, show, top."),
     Noun("events", "What happened, and with -f what happens."),

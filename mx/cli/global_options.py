@@ -120,14 +120,16 @@ def _declare(
     ] = None,
     global_embedded: Annotated[
         bool,
-        typer.Option("--embedded", help="mx model, mx cache: act on this machine's cache, without a server."),
+        typer.Option(
+            "--embedded", help="mx model, mx cache, mx tui: this machine's cache, without a server."
+        ),
     ] = False,
     global_cache_path: Annotated[
         str | None,
         typer.Option(
             "--cache-path",
             metavar="DIR",
-            help="mx model, mx cache: this machine's cache. [default: Hugging Face's own]",
+            help="mx model, mx cache, mx tui: this machine's cache. [default: Hugging Face's own]",
         ),
     ] = None,
     global_no_shared_storage: Annotated[
@@ -163,17 +165,20 @@ def _declare(
     """The options as typer reads them; never run."""
 
 
-# Of mx model and mx cache only: their help shows them too.
-_OF_CACHE = frozenset(
-    ("global_embedded", "global_cache_path", "global_no_shared_storage", "global_transfer_chunk_size")
-)
+# Of some nouns only: their help shows them too.
+_AT_HOME = {
+    "global_embedded": ("model", "cache", "tui"),
+    "global_cache_path": ("model", "cache", "tui"),
+    "global_no_shared_storage": ("model", "cache"),
+    "global_transfer_chunk_size": ("model", "cache"),
+}
 
 
 class GlobalOption(TyperOption):
     """An option that is documented once, at the root, and accepted everywhere."""
 
     def get_help_record(self, ctx: Context) -> tuple[str, str] | None:
-        at_home = self.name in _OF_CACHE and ctx.info_name in ("model", "cache")
+        at_home = ctx.info_name in _AT_HOME.get(self.name or "", ())
         return super().get_help_record(ctx) if ctx.parent is None or at_home else None
 
 

@@ -1,5 +1,7 @@
 """A fleet at one moment, with everything in it that a screen must be able to show: for tests of faces."""
 
+# ruff: noqa: E501  (tables read better with a line for each row)
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -8,7 +10,7 @@ from mx.core.cache_view import CacheStats, KindStats, ListedEntry
 from mx.core.eviction import EvictionPlan, EvictionPolicy, EvictionRun, Survivor, Victim
 from mx.core.feed import Event, EventKind, EventLevel, FeedPosition, FleetSnapshot, Moving
 from mx.core.model import EntryKey, EntryStatus, Pin, ProviderName
-from mx.core.server_state import ServerStatus
+from mx.core.server_state import BackendState, RawRecord, ServerStatus, SettingRow
 from mx.core.source import PeerRecord, SourceStatus, SourceSummary
 from mx.core.transfer import SourceShare, Strategy, TransferReport, TransferState
 
@@ -234,3 +236,52 @@ def snapshot(**changes: object) -> FleetSnapshot:
 
 def empty_snapshot() -> FleetSnapshot:
     return snapshot(entries=(), downloads=(), sources=(), transfers=(), events=(), cache=None)
+
+
+def settings() -> tuple[SettingRow, ...]:
+    return tuple(
+        SettingRow(key, value, origin)
+        for key, value, origin in (
+            ("cache.directory", "/var/lib/mx/cache", "file:/etc/mx/mx.toml"),
+            ("cache.eviction.enabled", "true", "default"),
+            ("cache.eviction.policy.grace_time", "1h", "file:/etc/mx/mx.toml"),
+            ("cache.eviction.policy.high_water", "0.95", "file:/etc/mx/mx.toml"),
+            ("cache.eviction.policy.low_water", "0.9", "default"),
+            ("cache.eviction.policy.max_models", "24", "env:MODEL_EXPRESS_CACHE_EVICTION_POLICY_MAX_MODELS"),
+            ("cache.eviction.policy.min_free_space_bytes", "200GiB", "file:/etc/mx/mx.toml"),
+            ("cache.eviction.policy.unused_threshold", "30d", "file:/etc/mx/mx.toml"),
+            ("cache.max_size_bytes", "1600GiB", "file:/etc/mx/mx.toml"),
+            ("redis.password", "***", "env:REDIS_PASSWORD"),
+            ("server.admin_read_only", "false", "default"),
+            ("server.port", "8001", "flag"),
+        )
+    )
+
+
+def backends() -> tuple[BackendState, ...]:
+    return (
+        BackendState(
+            "sources",
+            "redis",
+            "redis://10.0.3.2:6379/0",
+            ok=True,
+            latency_ms=0.8,
+            facts=(("keys", "31"), ("memory", "1.9 MiB"), ("replicas", "2"), ("role", "master")),
+        ),
+        BackendState(
+            "models",
+            "kubernetes",
+            "namespace inference",
+            ok=False,
+            latency_ms=2000.0,
+            error="no answer in 2 s",
+        ),
+    )
+
+
+def raw_record(place: str) -> RawRecord:
+    return RawRecord(
+        "redis",
+        place,
+        "status: READY\nupdated_at_ms: 1789999996000\nworker_rank: 0\ntoken: '***'\nmanifest: <18432 bytes, xxh3 5f1b6c0d>",
+    )

@@ -54,6 +54,7 @@ DARK = Theme(
     surface="#181d24",
     panel="#232a33",
     dark=True,
+    variables={"text-muted": "#8391a3"},  # Textual's own is white where text is painted by us
 )
 LIGHT = Theme(
     name="mx-light",
@@ -68,6 +69,7 @@ LIGHT = Theme(
     surface="#f0f1ee",
     panel="#e2e5e1",
     dark=False,
+    variables={"text-muted": "#5f6b78"},
 )
 
 
@@ -183,8 +185,7 @@ class MxApp(App[None]):
         try:
             async with aclosing(client.watch()) as updates:
                 async for update in updates:
-                    if self._record is not None:
-                        self._record(update)
+                    self._write_down(update)
                     watched.take(update, now_ms=self.now_ms())
                     async with self._moved:
                         self._moved.notify_all()
@@ -194,6 +195,18 @@ class MxApp(App[None]):
             watched.fail(error)
         self.paint_now()
         await asyncio.Event().wait()
+
+    def _write_down(self, update: FeedUpdate) -> None:
+        """A disk that refuses ends the recording, not the watch."""
+        if self._record is None:
+            return
+        try:
+            self._record(update)
+        except MxError as error:
+            self._record = None
+            self.notify(
+                words_of(error), title="the recording ended", severity="error", timeout=15, markup=False
+            )
 
     # ---- painting
 

@@ -39,6 +39,7 @@ class Column(Generic[T]):
     """A column of rows ``T``. ``field`` is its name in filters and sorts, empty where it has none.
 
     ``width`` is what it wants; ``elastic`` ones share what is left, and have it as their least.
+    ``shorten`` makes texts that are too wide for it shorter; without it their end is cut off.
     Columns of a higher ``level`` go first where the width does not do; level 0 always stays.
     """
 
@@ -49,6 +50,7 @@ class Column(Generic[T]):
     right: bool = False
     elastic: bool = False
     level: int = 0
+    shorten: Callable[[str, int], str] | None = None
 
 
 GAP = 2
@@ -88,6 +90,25 @@ def fit(text: str, width: int, *, right: bool = False) -> str:
     if length <= width:
         return " " * (width - length) + text if right else text + " " * (width - length)
     return set_cell_size(text, max(0, width - 1)) + "…" if width else ""
+
+
+def broken(text: str, width: int) -> list[str]:
+    """In lines of at most so many cells: at blanks where there are some, else anywhere."""
+    lines: list[str] = []
+    while cell_len(text) > width:
+        head = set_cell_size(text, width)
+        at = head.rfind(" ")
+        cut = len(head) if at < width // 3 or text[len(head) : len(head) + 1] == " " else at
+        lines.append(text[:cut].rstrip())
+        text = text[cut:].lstrip()
+    return [*lines, text]
+
+
+def shorten_name(name: str, width: int) -> str:
+    """A model without its owner where both don't fit, as ``Qwen/Qwen3-8B``."""
+    if cell_len(name) <= width:
+        return name
+    return shorten_middle(name.rpartition("/")[2], width)
 
 
 def shorten_middle(text: str, width: int) -> str:

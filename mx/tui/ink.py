@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from textual.content import Content
 
-from mx.tui.cells import Cell, Tone
+from mx.tui.cells import Cell, Tone, broken
 from mx.tui.facts import Facts
+
+_WIDE = 10_000  # no line is broken
 
 STYLES = {
     Tone.PLAIN: "",
@@ -30,17 +32,25 @@ def stack(lines: Iterable[Content]) -> Content:
     return Content("\n").join(lines)
 
 
-def pairs(rows: Sequence[tuple[str, Cell]], *, label_width: int | None = None) -> list[Content]:
-    """Labels at the left, values beside them."""
-    width = max((len(name) for name, _ in rows), default=0) if label_width is None else label_width
-    return [ink(Cell(f"{name:<{width}}  ", Tone.DIM), cell) for name, cell in rows]
+def pairs(rows: Sequence[tuple[str, Cell]], *, width: int = _WIDE) -> list[Content]:
+    """Labels at the left, values beside them; what is longer goes on below itself."""
+    indent = max((len(name) for name, _ in rows), default=0) + 2
+    lines: list[Content] = []
+    for name, cell in rows:
+        pieces = broken(cell.text, max(8, width - indent))
+        lines.append(ink(Cell(f"{name:<{indent}}", Tone.DIM), Cell(pieces[0], cell.tone)))
+        lines += [ink(" " * indent, Cell(piece, cell.tone)) for piece in pieces[1:]]
+    return lines
 
 
-def page(facts: Facts, *, command: bool = True) -> Content:
-    lines = [ink(Cell(facts.title, Tone.STRONG)), ink(""), *pairs(facts.cells)]
+def page(facts: Facts, *, width: int = _WIDE) -> Content:
+    lines = [ink(Cell(piece, Tone.STRONG)) for piece in broken(facts.title, width)]
+    lines += [ink(""), *pairs(facts.cells, width=width)]
     for heading, body in facts.sections:
         lines += [ink(""), ink(Cell(heading, Tone.DIM))]
-        lines += [ink(line) for line in body]
-    if command and facts.command:
+        for line in body:
+            first, *rest = broken(line, width)
+            lines += [ink(first), *(ink(f"  {piece}") for more in rest for piece in broken(more, width - 2))]
+    if facts.command:
         lines += [ink(""), ink(Cell("$ ", Tone.DIM), Cell(facts.command, Tone.ACCENT))]
     return stack(lines)

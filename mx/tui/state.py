@@ -98,9 +98,11 @@ class Watched:
         return self.fleet if self._held is None else self._held
 
     def server_now_ms(self, *, now_ms: int) -> int:
-        """The server's time, so that ages do not depend on this machine's clock."""
+        """The server's time, whatever this machine's clock says; it stands once all is told."""
         if not self.fleet.now_ms:
             return now_ms
+        if self._ended:
+            return self.fleet.now_ms
         return self.fleet.now_ms + max(0, now_ms - self._heard_ms)
 
     def link(self, *, now_ms: int) -> Link:

@@ -7,7 +7,7 @@ from mx.core.cache_view import EntryDetail, ListedEntry
 from mx.core.filters import Field
 from mx.core.model import EntryStatus
 from mx.core.units import format_age, format_size
-from mx.tui.cells import NOTHING, Cell, Column, Tone, fit
+from mx.tui.cells import NOTHING, Cell, Column, Tone, fit, shorten_name
 from mx.tui.commands import target_of
 from mx.tui.facts import Facts
 from mx.tui.moment import Moment
@@ -31,7 +31,7 @@ def _percent(entry: ListedEntry, moment: Moment) -> str:
     done, total = (
         (entry.bytes_done, entry.bytes_total) if moving is None else (moving.bytes_done, moving.bytes_total)
     )
-    share = f"{100 * done // total} %" if total else "starting"
+    share = f"{100 * done // total}%" if total else "starting"
     return share if entry.owner else f"{share} stopped"
 
 
@@ -52,7 +52,14 @@ def name_of(entry: ListedEntry) -> str:
 
 def columns(moment: Moment) -> list[Column[ListedEntry]]:
     return [
-        Column(title="MODEL", show=lambda e: Cell(name_of(e)), width=24, field="model", elastic=True),
+        Column(
+            title="MODEL",
+            show=lambda e: Cell(name_of(e)),
+            width=24,
+            field="model",
+            elastic=True,
+            shorten=shorten_name,
+        ),
         Column(
             title="REVISION",
             show=lambda e: Cell(e.key.commit[:8]) if e.key.commit else NOTHING,
@@ -86,7 +93,7 @@ def columns(moment: Moment) -> list[Column[ListedEntry]]:
 
 def fields(moment: Moment) -> dict[str, Field[ListedEntry]]:
     """As of ``mx cache list``; ``age`` is another word for ``unused``."""
-    unused = Field[ListedEntry](lambda e: moment.since_s(e.last_used_at_ms), filters.duration)
+    unused: Field[ListedEntry] = Field(lambda e: moment.since_s(e.last_used_at_ms), filters.duration)
     return {
         "model": Field(lambda e: e.key.name),
         "revision": Field(lambda e: e.key.commit),
@@ -124,7 +131,7 @@ def facts(entry: ListedEntry, moment: Moment, detail: EntryDetail | None = None,
     ]
     if moving is not None and moving.bytes_total:
         share = moving.bytes_done / moving.bytes_total
-        pairs.append(("progress", f"{bar(share, 12)} {share:.0%}"))
+        pairs.append(("progress", f"{bar(share, 12)} {int(share * 100)}%"))
         pairs.append(("moved", f"{format_size(moving.bytes_done)} of {format_size(moving.bytes_total)}"))
         rate = "" if moving.rate is None else f"{format_size(moving.rate)}/s"
         left = "" if moving.eta_s is None else f"{format_age(moving.eta_s)} left"

@@ -36,7 +36,7 @@ def columns(moment: Moment) -> list[Column[Event]]:
 
 
 def fields(moment: Moment) -> dict[str, Field[Event]]:
-    subject = Field[Event](lambda e: e.subject)
+    subject: Field[Event] = Field(lambda e: e.subject)
     return {
         "age": Field(lambda e: moment.since_s(e.at_ms), filters.duration),
         "level": Field(lambda e: e.level.value),

@@ -12,7 +12,7 @@ from mx.core.filters import Field
 from mx.core.model import EntryKey
 from mx.core.server_state import SettingRow
 from mx.core.units import format_age, format_size
-from mx.tui.cells import Cell, Column, Tone
+from mx.tui.cells import Cell, Column, Tone, shorten_name
 from mx.tui.commands import target_of
 from mx.tui.facts import Facts
 from mx.tui.moment import Moment
@@ -43,7 +43,14 @@ def columns() -> list[Column[Judged]]:
             width=9,
             field="plan",
         ),
-        Column(title="MODEL", show=lambda j: Cell(str(j.key)), width=22, field="model", elastic=True),
+        Column(
+            title="MODEL",
+            show=lambda j: Cell(str(j.key)),
+            width=22,
+            field="model",
+            elastic=True,
+            shorten=shorten_name,
+        ),
         Column(title="SIZE", show=lambda j: Cell(format_size(j.bytes)), width=9, field="size", right=True),
         Column(title="WHY", show=lambda j: Cell(j.reason), width=26, field="why", elastic=True),
     ]
@@ -84,31 +91,23 @@ def document(row: Judged) -> dict[str, object]:
 
 # ---- the policy
 
-_SETTING = "cache.eviction."
+_OF_POLICY = "cache.eviction.policy"
 
 
 def policy_lines(policy: EvictionPolicy, settings: Sequence[SettingRow]) -> list[tuple[str, str, str]]:
     """Limit, value, and where the value came from (empty while the settings were not told)."""
-    origins: Mapping[str, str] = {
-        row.key.removeprefix(_SETTING): row.origin for row in settings if row.key.startswith(_SETTING)
-    }
+    origins: Mapping[str, str] = {row.key: row.origin for row in settings}
+    most = "no limit" if policy.max_models is None else str(policy.max_models)
     values = (
-        ("unused_threshold_s", "unused for", _span(policy.unused_threshold_s)),
-        ("max_models", "most models", "no limit" if policy.max_models is None else str(policy.max_models)),
-        ("max_size_bytes", "most bytes", _size(policy.max_size_bytes)),
-        ("min_free_space_bytes", "least free", _size(policy.min_free_space_bytes)),
-        ("high_water", "begins above", f"{policy.high_water:.0%} of the limit"),
-        ("low_water", "ends below", f"{policy.low_water:.0%} of the limit"),
-        ("grace_s", "grace", _span(policy.grace_s)),
+        (f"{_OF_POLICY}.unused_threshold", "unused for", _span(policy.unused_threshold_s)),
+        (f"{_OF_POLICY}.max_models", "most models", most),
+        ("cache.max_size_bytes", "most bytes", _size(policy.max_size_bytes)),
+        (f"{_OF_POLICY}.min_free_space_bytes", "least free", _size(policy.min_free_space_bytes)),
+        (f"{_OF_POLICY}.high_water", "begins above", f"{policy.high_water:.0%} of the limit"),
+        (f"{_OF_POLICY}.low_water", "ends below", f"{policy.low_water:.0%} of the limit"),
+        (f"{_OF_POLICY}.grace_time", "grace", _span(policy.grace_s)),
     )
-    return [(label, value, _origin(origins, name)) for name, label, value in values]
-
-
-def _origin(origins: Mapping[str, str], name: str) -> str:
-    for spelling in (name, name.removesuffix("_s"), name.removesuffix("_bytes")):
-        if spelling in origins:
-            return origins[spelling]
-    return ""
+    return [(label, value, origins.get(key, "")) for key, label, value in values]
 
 
 def _span(seconds: float | None) -> str:

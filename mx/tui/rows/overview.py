@@ -14,6 +14,7 @@ from mx.tui.pictures import bar, plot
 from mx.tui.rows import events, eviction
 from mx.tui.rows import sources as source_rows
 
+_NAME_LEAST = 22  # less of a name says too little; then numbers go first
 Lines = list[list[Cell | str]]
 
 
@@ -101,11 +102,13 @@ def download_lines(moment: Moment, width: int, height: int) -> Lines:
         rate = "" if moving.rate is None else f"{format_size(moving.rate)}/s"
         left = "" if moving.eta_s is None else f"{format_age(moving.eta_s)} left"
         wait = f"{moving.waiters} wait" if moving.waiters > 1 else ""
-        tail = "  ".join(filter(None, (rate, left, wait)))
-        name = shorten_middle(str(key), max(12, width - 20 - len(tail)))
-        lines.append(
-            [f"{name}  ", Cell(bar(share, 8), Tone.ACCENT), f" {share:>4.0%}  ", Cell(tail, Tone.DIM)]
-        )
+        parts = [part for part in (rate, left, wait) if part]
+        while parts and len("  ".join(parts)) > width - 17 - _NAME_LEAST:
+            parts.pop()
+        tail = "  ".join(parts)
+        name = shorten_middle(str(key), max(8, width - 17 - len(tail)))
+        percent = f" {int(share * 100):>3}%  "
+        lines.append([f"{name}  ", Cell(bar(share, 8), Tone.ACCENT), percent, Cell(tail, Tone.DIM)])
     if len(downloads) > height:
         lines.append([Cell(f"and {len(downloads) - len(lines)} more", Tone.DIM)])
     return lines

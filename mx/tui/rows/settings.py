@@ -40,11 +40,11 @@ def fields() -> dict[str, Field[SettingRow]]:
 
 
 def facts(row: SettingRow) -> Facts:
-    variable = "MX_" + row.key.replace(".", "__").upper()
+    variable = "MODEL_EXPRESS_" + row.key.replace(".", "__").upper()
     return Facts(
         title=row.key,
         pairs=[("value", row.value), ("origin", origin_cell(row)), ("set by", variable)],
-        command=f"mx config show {row.key}",
+        command="mx server settings",
     )
 
 

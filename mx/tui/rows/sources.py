@@ -171,7 +171,7 @@ def _served(node: Node, served: Served) -> Cell:
 def columns(moment: Moment) -> list[Column[Node]]:
     served = Served(moment)
     return [
-        Column(title="SOURCE", show=_name, width=30, field="model", elastic=True),
+        Column(title="SOURCE", show=_name, width=28, field="model", elastic=True),
         Column(
             title="ID",
             show=lambda n: Cell(n.source_id, Tone.DIM) if n.depth == 0 else Cell(""),

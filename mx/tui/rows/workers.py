@@ -11,7 +11,7 @@ from mx.core.fleet import Fleet
 from mx.core.source import SourceStatus, SourceSummary, WorkerKey
 from mx.core.transfer import STAGES, SourceShare, TransferReport, TransferState
 from mx.core.units import format_age, format_size
-from mx.tui.cells import NOTHING, Cell, Column, Tone, fit
+from mx.tui.cells import NOTHING, Cell, Column, Tone, fit, shorten_name
 from mx.tui.facts import Facts
 from mx.tui.moment import Moment, gbit
 from mx.tui.pictures import bar, sparkline
@@ -97,7 +97,7 @@ def _progress(lane: Lane) -> Cell:
     if report is None or not report.bytes_total:
         return NOTHING
     share = report.bytes_done / report.bytes_total
-    return Cell(f"{bar(share, 8)} {share:>4.0%}", Tone.ACCENT)
+    return Cell(f"{bar(share, 6)} {int(share * 100):>3}%", Tone.ACCENT)
 
 
 def _from(lane: Lane) -> Cell:
@@ -116,13 +116,20 @@ def columns(moment: Moment) -> list[Column[Lane]]:
         return Cell(sparkline(history, SPARK_WIDTH), Tone.ACCENT) if history else Cell("")
 
     return [
-        Column(title="MODEL", show=lambda a: Cell(a.model), width=14, field="model", elastic=True),
+        Column(
+            title="MODEL",
+            show=lambda a: Cell(a.model),
+            width=14,
+            field="model",
+            elastic=True,
+            shorten=shorten_name,
+        ),
         Column(title="WORKER", show=lambda a: Cell(a.key.worker_id), width=10, field="worker", elastic=True),
         Column(title="RANK", show=lambda a: Cell(str(a.key.worker_rank)), width=4, field="rank", right=True),
-        Column(title="RATE NOW", show=lambda a: _rate(a, moment), width=13, field="rate", right=True),
+        Column(title="RATE NOW", show=lambda a: _rate(a, moment), width=12, field="rate", right=True),
         Column(title="LAST 60 S", show=spark, width=SPARK_WIDTH, level=3),
         Column(title="STAGE", show=lambda a: state_of(a, moment), width=10, field="state"),
-        Column(title="PROGRESS", show=_progress, width=13, field="progress", level=1),
+        Column(title="PROGRESS", show=_progress, width=11, field="progress", level=1),
         Column(title="FROM → TO", show=_from, width=24, elastic=True, level=2),
     ]
 
@@ -205,7 +212,14 @@ def outcome(report: TransferReport) -> Cell:
 def report_columns(moment: Moment) -> list[Column[TransferReport]]:
     return [
         Column(title="STARTED", show=lambda r: Cell(moment.clock(r.started_at_ms)), width=11, field="age"),
-        Column(title="MODEL", show=lambda r: Cell(r.model_name), width=12, field="model", elastic=True),
+        Column(
+            title="MODEL",
+            show=lambda r: Cell(r.model_name),
+            width=12,
+            field="model",
+            elastic=True,
+            shorten=shorten_name,
+        ),
         Column(
             title="WORKER",
             show=lambda r: Cell(f"{r.worker_id} r{r.worker_rank}"),
@@ -260,7 +274,10 @@ def report_facts(report: TransferReport, moment: Moment) -> Facts:
         ("worker", f"{report.worker_id} rank {report.worker_rank}"),
         ("source id", report.source_id),
         ("by way of", report.strategy.value),
-        ("moved", f"{format_size(report.bytes_done)} of {format_size(report.bytes_total)} ({share:.0%})"),
+        (
+            "moved",
+            f"{format_size(report.bytes_done)} of {format_size(report.bytes_total)} ({int(share * 100)}%)",
+        ),
         ("rate", gbit(report.gbit_s)),
         ("started", moment.date(report.started_at_ms)),
         ("took", took(report.seconds)),

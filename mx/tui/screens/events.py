@@ -22,6 +22,7 @@ HISTORY = 2000
 
 class EventsScreen(TableScreen):
     NAME = "events"
+    PANE_FROM: ClassVar = 150
     KEYS: ClassVar = (*TABLE, *KEYS)
     BINDINGS: ClassVar = bindings((*TABLE, *KEYS, *GLOBAL))
 

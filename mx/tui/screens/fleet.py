@@ -48,6 +48,7 @@ class FleetScreen(Screen[None]):
     FleetScreen.-lost #body { opacity: 55%; }
     FleetScreen.-busy #status { display: block; }
     """
+    AUTO_FOCUS: ClassVar = ""  # the line of the prompt would take every key
     NAME: ClassVar[str] = ""
     KEYS: ClassVar[tuple[Key, ...]] = ()
     BINDINGS: ClassVar = bindings(GLOBAL)
@@ -91,7 +92,11 @@ class FleetScreen(Screen[None]):
         status = self.mx.busy_words
         self.set_class(bool(status), "-busy")
         self.query_one("#status", SpotLine).show([Spot(Cell(status, Tone.ACCENT))] if status else [])
-        self.query_one("#keys", SpotLine).show(key_spots(self._footer()))
+        keys = self._footer()
+        first = [key for key in keys if key[0] != "?"]  # the way to all the others always has its place
+        self.query_one("#keys", SpotLine).show(
+            key_spots(first), key_spots([key for key in keys if key not in first])
+        )
         has_data = self.moment.fleet.server is not None
         self.set_class(not has_data, "-no-data")
         self.set_class(has_data and link.phase in (Phase.LOST, Phase.FAILED), "-lost")

@@ -33,7 +33,6 @@ class SourcesScreen(TableScreen):
     NAME = "sources"
     KEYS: ClassVar = (*TABLE, *KEYS)
     BINDINGS: ClassVar = bindings((*TABLE, *KEYS, *GLOBAL))
-    DEFAULT_CSS = "SourcesScreen #backends { max-height: 6; }"
 
     def make_sheets(self) -> list[Sheet[Any]]:
         moment = self.moment

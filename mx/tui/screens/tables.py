@@ -27,7 +27,6 @@ from mx.tui.widgets.bars import Prompt
 from mx.tui.widgets.table import Table
 
 T = TypeVar("T")
-PANE_FROM = 112  # columns from which there is room for details beside the table
 _REST_S = 0.15  # the cursor rests: now it is worth to ask for details
 
 
@@ -113,10 +112,12 @@ class TableScreen(FleetScreen):
     TableScreen #pane { width: 46; display: none; border-top: solid $panel-lighten-2;
         border-left: solid $panel-lighten-2; padding: 0 1; scrollbar-size-vertical: 1; }
     TableScreen.-pane #pane { display: block; }
+    TableScreen.-broad #pane { width: 64; }
     TableScreen.-maximised #pane, TableScreen.-maximised .extra { display: none; }
     """
     KEYS: ClassVar[tuple[Key, ...]] = TABLE
     BINDINGS: ClassVar = bindings((*TABLE, *GLOBAL))
+    PANE_FROM: ClassVar = 112  # columns from which there is room for details beside the table
     maximised = False
 
     def __init__(self) -> None:
@@ -144,7 +145,8 @@ class TableScreen(FleetScreen):
         self.focus_body()
 
     def on_resize(self, event: events.Resize) -> None:
-        self.set_class(event.size.width >= PANE_FROM, "-pane")
+        self.set_class(event.size.width >= self.PANE_FROM, "-pane")
+        self.set_class(event.size.width >= 160, "-broad")
 
     @property
     def sheet(self) -> Sheet[Any]:
@@ -179,10 +181,13 @@ class TableScreen(FleetScreen):
         if not self.has_class("-pane") or self.maximised:
             return
         sheet, row = self.sheet, self.sheet.cursor
-        content = ink("") if row is None else page(self.facts_of(sheet, row))
+        content = ink("") if row is None else page(self.facts_of(sheet, row), width=self._pane_width())
         about = self.query_one("#about", Static)
         if not isinstance(about.content, Content) or about.content.plain != content.plain:
             about.update(content)
+
+    def _pane_width(self) -> int:
+        return max(20, self.query_one("#pane", VerticalScroll).size.width - 1)  # a scroll bar may come
 
     def facts_of(self, sheet: Sheet[T], row: T) -> Facts:
         extra = self._extra.get(self._extra_key(sheet, row))

@@ -24,6 +24,7 @@ KEYS = (
 
 class WorkersScreen(TableScreen):
     NAME = "workers"
+    PANE_FROM: ClassVar = 150
     KEYS: ClassVar = (*TABLE, *KEYS)
     BINDINGS: ClassVar = bindings((*TABLE, *KEYS, *GLOBAL))
     DEFAULT_CSS = """

@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
+from textual.geometry import Size
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -172,7 +173,7 @@ class Panel(Widget):
 
     DEFAULT_CSS = """
     Panel { height: auto; border-top: solid $panel-lighten-2; border-title-color: $text-primary;
-        border-title-style: bold; padding: 0 1; }
+        border-title-style: bold; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
     def __init__(self, title: str, *, id: str) -> None:  # noqa: A002
@@ -186,9 +187,13 @@ class Panel(Widget):
             self.border_title = title
         content = Content("\n").join([ink(*line) for line in lines])
         if content.plain != self._content.plain or content.spans != self._content.spans:
-            grew = content.plain.count("\n") != self._content.plain.count("\n")
             self._content = content
-            self.refresh(layout=grew)
+            self.refresh()
+        if self.styles.is_auto_height and self.size and self.size.height != max(1, len(lines)):
+            self.refresh(layout=True)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return self._content.plain.count("\n") + 1
 
     def render(self) -> Content:
         return self._content

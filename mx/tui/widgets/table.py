@@ -224,7 +224,8 @@ class Table(ScrollView, Generic[T], can_focus=True):
         plain = self._style(Tone.PLAIN, at_cursor)
         for (column, size), cell in zip(self._laid, cells[1:], strict=True):
             style = plain if cell.tone is Tone.PLAIN else self._style(cell.tone, at_cursor)
-            segments.append(Segment(fit(cell.text, size, right=column.right), style))
+            text = cell.text if column.shorten is None else column.shorten(cell.text, size)
+            segments.append(Segment(fit(text, size, right=column.right), style))
             segments.append(Segment(" " * GAP, plain))
         return Strip(segments).crop_extend(scroll_x, scroll_x + width, plain)
 
@@ -242,7 +243,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         for column, width in self._laid:
             title = column.title
             if column.field and column.field == self.look.sort:
-                title += " ↓" if self.look.descending else " ↑"
+                title = title[: width - 1] + ("↓" if self.look.descending else "↑")
             segments.append(Segment(fit(title, width, right=column.right) + " " * GAP, style))
         return Strip(segments)
 
