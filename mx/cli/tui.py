@@ -149,10 +149,11 @@ def _speed(text: str) -> float:
 
 
 def _require_terminal() -> None:
-    """Raises UsageError where nothing can be drawn, or no key be read."""
-    lacking = [name for name, stream in (("stdin", sys.stdin), ("stdout", sys.stdout)) if not stream.isatty()]
+    """Raises UsageError where nothing can be drawn, or no key be read. The screen is drawn to stderr."""
+    streams = (("stdin", sys.stdin), ("stdout", sys.stdout), ("stderr", sys.stderr))
+    lacking = [name for name, stream in streams if not stream.isatty()]
     if lacking:
-        raise UsageError(f"mx tui needs a terminal, and {' and '.join(lacking)} is none", remedy=_INSTEAD)
+        raise UsageError(f"mx tui needs a terminal; none is {', '.join(lacking)}", remedy=_INSTEAD)
     if os.environ.get("TERM", "dumb") == "dumb":
         raise UsageError("mx tui can't draw on this terminal: TERM says it is dumb", remedy=_INSTEAD)
 
@@ -198,7 +199,7 @@ def _sites(run: Invocation, wish: _Wish) -> Sequence[Site]:
         if given:
             run.flags["client.endpoint"] = address
         settings = _quiet_settings(run)
-        address = settings.client.endpoint
+        address = settings.client.endpoint.removeprefix("http://")
         sites.append(_server_site(run, name if named and name else address, address, settings))
     names = [site.name for site in sites]
     if twice := sorted({name for name in names if names.count(name) > 1}):

@@ -281,7 +281,7 @@ def describe_transfer(report: TransferReport) -> str:
         return f"{who} failed{done}: {report.reason or 'no reason given'}"
     parts = [f"{who} {format_size(report.bytes_done)} in {format_age(report.seconds)}"]
     if report.gbit_s:
-        parts.append(format_rate(report.gbit_s))
+        parts.append(format_rate(report.gbit_s * 1e9 / 8))
     given = [share for share in report.sources if share.bytes]
     total = sum(share.bytes for share in given)
     if given:

@@ -115,6 +115,10 @@ def _targets(keys: Sequence[EntryKey]) -> str:
     return " ".join(dict.fromkeys(target_of(key) for key in keys))
 
 
+def _count(entries: int) -> str:
+    return "1 entry" if entries == 1 else f"{entries} entries"
+
+
 def _named(keys: Sequence[EntryKey]) -> str:
     return str(keys[0]) if len(keys) == 1 else f"{len(keys)} entries"
 
@@ -155,7 +159,7 @@ def evict(goal: KeepLimits | Shrink) -> Command[EvictionPlan]:
                 f"{format_size(done.bytes_freed)} freed, {len(done.failed)} of {total} stayed: {stayed}",
                 remedy="plan again to see what holds them",
             )
-        return f"{total} entries evicted, {format_size(done.bytes_freed)} freed"
+        return f"{_count(total)} evicted, {format_size(done.bytes_freed)} freed"
 
     what = _named(keys) if keys else "what the limits demand" if to is None else f"down to {format_size(to)}"
     size = "" if to is None else f" --to {format_size_exact(to)}"
@@ -164,7 +168,7 @@ def evict(goal: KeepLimits | Shrink) -> Command[EvictionPlan]:
         equal=f"mx cache evict{size}{' ' if keys else ''}{_targets(keys)}",
         asks=True,
         plan=lambda client: client.plan_eviction(goal),
-        preview=lambda plan: of_plan(plan, title=f"Evict {what}", verb="evict"),
+        preview=lambda plan: of_plan(plan, title=f"Evict {what}", verb="evict", about=frozenset(keys)),
         run=run,
         seen=lambda fleet: all(key not in fleet.entries for key in keys),
     )
@@ -281,7 +285,7 @@ def delete(entries: Sequence[ListedEntry]) -> Command[Removal]:
             removed = await client.remove_model(provider, name, commit=commit or None, force=True)
             freed += removed.bytes_freed
             gone += len(removed.keys)
-        return f"{gone} entries deleted, {format_size(freed)} freed"
+        return f"{_count(gone)} deleted, {format_size(freed)} freed"
 
     return Command(
         title=f"delete {_named(keys)}",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from mx.core.cache_view import ListedEntry
 from mx.core.eviction import EvictionPlan
 from mx.core.fleet import Fleet
+from mx.core.model import EntryKey
 from mx.core.server_state import Reaped
 from mx.core.source import SourceSummary, WorkerKey
 from mx.core.units import format_size
@@ -39,10 +40,14 @@ class Preview:
         return sum(line.goes for line in self.lines)
 
 
-def of_plan(plan: EvictionPlan, *, title: str, verb: str) -> Preview:
-    """An eviction or a removal. Victims first, in the order they go."""
+def of_plan(plan: EvictionPlan, *, title: str, verb: str, about: Set[EntryKey] = frozenset()) -> Preview:
+    """An eviction or a removal. Victims first, in the order they go. ``about``: of what stays, only these."""
     victims = [Line(str(one.key), True, one.reason, one.bytes) for one in plan.victims]
-    survivors = [Line(str(one.key), False, one.reason, one.bytes) for one in plan.survivors]
+    survivors = [
+        Line(str(one.key), False, one.reason, one.bytes)
+        for one in plan.survivors
+        if not about or one.key in about
+    ]
     short = plan.target_bytes - plan.bytes_freed
     note = "" if plan.met or short <= 0 else f"{format_size(short)} short of the target: the rest must stay"
     return Preview(

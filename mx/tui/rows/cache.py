@@ -50,6 +50,18 @@ def name_of(entry: ListedEntry) -> str:
     return entry.key.name if entry.key.weights else f"{entry.key.name} (metadata)"
 
 
+def size_cell(entry: ListedEntry) -> Cell:
+    """What the disk has for it; in brackets what it would be, where others own it all."""
+    if entry.disk_bytes or not entry.bytes_total or entry.status is not EntryStatus.DOWNLOADED:
+        return Cell(format_size(entry.disk_bytes))
+    return Cell(f"({format_size(entry.bytes_total)})", Tone.DIM)
+
+
+def size_words(entry: ListedEntry) -> str:
+    shared = "" if entry.disk_bytes or not entry.bytes_total else ", all of it shared with others"
+    return f"{format_size(entry.disk_bytes or entry.bytes_total)} in {entry.files} files{shared}"
+
+
 def columns(moment: Moment) -> list[Column[ListedEntry]]:
     return [
         Column(
@@ -75,9 +87,7 @@ def columns(moment: Moment) -> list[Column[ListedEntry]]:
             level=5,
         ),
         Column(title="STATUS", show=lambda e: status_cell(e, moment), width=12, field="status"),
-        Column(
-            title="SIZE", show=lambda e: Cell(format_size(e.disk_bytes)), width=9, field="size", right=True
-        ),
+        Column(title="SIZE", show=size_cell, width=10, field="size", right=True),
         Column(title="FILES", show=lambda e: Cell(str(e.files)), width=6, field="files", right=True, level=4),
         Column(
             title="LAST USED",
@@ -120,7 +130,7 @@ def facts(entry: ListedEntry, moment: Moment, detail: EntryDetail | None = None,
         ("provider", key.provider.value),
         ("revision", key.commit),
         ("asked for", entry.requested_revision),
-        ("size", f"{format_size(entry.disk_bytes)} in {entry.files} files"),
+        ("size", size_words(entry)),
         ("alone", format_size(entry.own_bytes) if entry.own_bytes != entry.disk_bytes else ""),
         ("last used", f"{moment.ago(entry.last_used_at_ms)} ago"),
         ("created", f"{moment.ago(entry.created_at_ms)} ago"),

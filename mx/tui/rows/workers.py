@@ -9,13 +9,13 @@ from mx.core import filters
 from mx.core.filters import Field
 from mx.core.fleet import Fleet
 from mx.core.source import SourceStatus, SourceSummary, WorkerKey
-from mx.core.transfer import STAGES, SourceShare, TransferReport, TransferState
+from mx.core.transfer import STAGES, SourceShare, Strategy, TransferReport, TransferState
 from mx.core.units import format_age, format_size
 from mx.tui.cells import NOTHING, Cell, Column, Tone, fit, shorten_name
 from mx.tui.facts import Facts
 from mx.tui.moment import Moment, gbit
 from mx.tui.pictures import bar, sparkline
-from mx.tui.rates import worker_of
+from mx.tui.rates import Rates, worker_of
 from mx.tui.rows import sources as source_rows
 
 SPARK_WIDTH = 16
@@ -33,15 +33,17 @@ class Lane:
     serving: float = 0.0
 
 
-def lanes(fleet: Fleet) -> list[Lane]:
+def lanes(fleet: Fleet, rates: Rates) -> list[Lane]:
     """Who moves something first, then the rest; in the order of model, worker, rank."""
     loads = {worker_of(report): report for report in fleet.running.values()}
     readers: dict[str, list[tuple[str, float]]] = {}
     for report in fleet.running.values():
-        reader = f"{report.worker_id} r{report.worker_rank}"
+        reader, rate = f"{report.worker_id} r{report.worker_rank}", rates.now(worker_of(report))
+        moved = sum(share.bytes for share in report.sources) or 1
         for share in report.sources:
             if not share.dropped:
-                readers.setdefault(share.worker_id, []).append((reader, share.gbit_s))
+                part = rate * share.bytes / moved
+                readers.setdefault(share.worker_id, []).append((reader, part))
     found: list[Lane] = []
     for key in {**fleet.sources, **loads}:
         source, load = fleet.sources.get(key), loads.get(key)
@@ -205,8 +207,15 @@ def outcome(report: TransferReport) -> Cell:
             return Cell("✗ failed", Tone.BAD)
         case TransferState.DONE if report.verified:
             return Cell("✓ verified", Tone.OK)
+        case TransferState.DONE if report.strategy is not Strategy.PEER:
+            return Cell("✓ loaded", Tone.OK)  # from files: digests are of what peers give
         case TransferState.DONE:
             return Cell("! unverified", Tone.WARN)
+
+
+def went_wrong(report: TransferReport) -> bool:
+    """Failed, unverified, or a source was lost on the way."""
+    return not outcome(report).text.startswith("✓") or any(share.dropped for share in report.sources)
 
 
 def report_columns(moment: Moment) -> list[Column[TransferReport]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -202,11 +203,12 @@ class ConfirmScreen(ModalScreen[bool]):
         if preview.freed_bytes is not None:
             parts.append(Cell(f", frees {format_size(preview.freed_bytes)}", Tone.STRONG))
         if staying:
-            parts.append(Cell(f"; {staying} protected", Tone.DIM))
+            parts.append(Cell(f"; {staying} stay{'s' if staying == 1 else ''}", Tone.DIM))
         return ink(*parts)
 
     def _lines(self) -> Content:
         lines = []
+        width = min(44, max((cell_len(line.what) for line in self._preview.lines), default=0))
         for line in self._preview.lines:
             sign = (
                 Cell(f"✗ {self._preview.verb:<8} ", Tone.BAD)
@@ -214,7 +216,7 @@ class ConfirmScreen(ModalScreen[bool]):
                 else Cell(f"✓ {'keep':<8} ", Tone.OK)
             )
             size = "" if line.bytes is None else f"{format_size(line.bytes):>9}  "
-            lines.append(ink(sign, fit(line.what, 44), "  ", size, Cell(line.why, Tone.DIM)))
+            lines.append(ink(sign, fit(line.what, width), "  ", size, Cell(line.why, Tone.DIM)))
         return stack(lines) if lines else ink(Cell("nothing", Tone.DIM))
 
     def on_input_changed(self, event: Input.Changed) -> None:

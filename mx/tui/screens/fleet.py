@@ -109,7 +109,9 @@ class FleetScreen(Screen[None]):
         site, server = self.mx.site, self.moment.fleet.server
         spots = [Spot(Cell("mx", Tone.STRONG)), Spot(Cell(site.name, Tone.ACCENT), "app.next_site")]
         spots.append(Spot(_PHASES[link.phase]))
-        if server is not None:
+        if server is not None and link.phase in (Phase.LOST, Phase.FAILED):
+            spots.append(Spot(Cell(f"v{server.version}", Tone.DIM)))  # the rest was so, and may be no more
+        elif server is not None:
             store = f"{server.store_backend} {server.store_latency_ms:.1f} ms"
             sick = "draining" if server.draining else "" if server.ready else "not ready"
             spots += [Spot(Cell(f"! {sick}", Tone.WARN))] if sick else []
@@ -148,7 +150,7 @@ class FleetScreen(Screen[None]):
     def _trouble(self, link: Link) -> tuple[str, bool]:
         age = format_age(link.age_s)
         match link.phase:
-            case Phase.LOST:
+            case Phase.LOST if self.moment.fleet.server is not None:
                 again = f"next try in {format_age(link.retry_in_s)}" if link.retry_in_s >= 1 else "trying now"
                 return (
                     f"▲ link lost: data is {age} old · {again} (attempt {link.attempt}) · {link.reason}",

@@ -80,6 +80,8 @@ class Sheet(Generic[T]):
             self._seen = stamp
             rows = self.rows()
             self.total = len(rows)
+            if self.look.marked:
+                self.look.marked &= {self.look.ident(row) for row in self.arrange(list(rows))}
             self.table.set_rows(self.arrange(self.look.choose(rows)))
         else:
             self.table.repaint()

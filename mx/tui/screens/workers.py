@@ -44,14 +44,14 @@ class WorkersScreen(TableScreen):
         reports = Look(
             rows.report_fields(moment),
             ident=lambda report: report.transfer_id,
-            is_problem=lambda report: not report.verified or any(one.dropped for one in report.sources),
+            is_problem=rows.went_wrong,
             sorts=tuple(column.field for column in report_columns if column.field),
         )
         return [
             Sheet(
                 title="Workers",
                 table=Table(lane_columns, lanes, id="lanes"),
-                rows=lambda: rows.lanes(moment.fleet),
+                rows=lambda: rows.lanes(moment.fleet, moment.rates),
                 stamp=lambda: (moment.fleet.sources, moment.fleet.running),
                 facts=lambda lane, _: rows.lane_facts(lane, moment),
                 document=lambda lane: rows.lane_document(lane, moment),

@@ -30,7 +30,8 @@ class Table(ScrollView, Generic[T], can_focus=True):
     """Rows under a header that stays. The cursor stays on its row while rows come, go and change order."""
 
     DEFAULT_CSS = """
-    Table { height: 1fr; background: $background; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 1;
+    Table { height: 1fr; background: $background; scrollbar-gutter: stable;
+        scrollbar-size-vertical: 1; scrollbar-size-horizontal: 1;
         & > .table--header { color: $text-muted; text-style: bold; background: $surface; }
         & > .table--cursor { background: $panel; }
         & > .table--ok { color: $text-success; }
@@ -192,9 +193,10 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self._tone_styles.clear()
 
     def _measure(self) -> None:
-        self._laid = lay_out(self.columns, self.size.width - _MARGIN, wide=self.wide)
+        width = self.scrollable_content_region.width
+        self._laid = lay_out(self.columns, width - _MARGIN, wide=self.wide)
         needed = _MARGIN + sum(width for _, width in self._laid) + GAP * max(0, len(self._laid) - 1)
-        self.virtual_size = Size(needed if self.wide else self.size.width, len(self.rows) + 1)
+        self.virtual_size = Size(needed if self.wide else width, len(self.rows) + 1)
 
     def _reveal(self) -> None:
         room = max(1, self.size.height - 1)
