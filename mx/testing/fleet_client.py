@@ -65,7 +65,7 @@ class FleetClient(ReplayClient):
                 ("model-00002-of-00002.safetensors", 6_000_000_000, "sha256:91c3d7e55ab0"),
             )
         )
-        return EntryDetail(entry, root=f"/var/lib/mx/cache/{key.name}/{key.commit[:12]}", files=files)
+        return EntryDetail(listed=entry, root=f"/var/lib/mx/cache/{key.name}/{key.commit[:12]}", files=files)
 
     async def get_source(self, source_id: str, worker_id: str) -> SourceEntry | None:
         return None

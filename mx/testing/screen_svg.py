@@ -136,5 +136,8 @@ def _piece(text: str, column: int, style: Style, palette: _Palette) -> str:
     names += [
         name for name, is_so in (("b", style.bold), ("i", style.italic), ("u", style.underline)) if is_so
     ]
+    wide = len(text) > 3 and any("\u2500" <= char <= "\u25ff" for char in text)
+    # Lines and bars must meet whatever font draws them.
+    length = f' textLength="{cell_len(text) * CELL_W:.1f}" lengthAdjust="spacingAndGlyphs"' if wide else ""
     kind = f' class="{" ".join(names)}"' if names else ""
-    return f'<tspan x="{PAD + column * CELL_W:.1f}"{kind}>{escape(text, quote=False)}</tspan>'
+    return f'<tspan x="{PAD + column * CELL_W:.1f}"{length}{kind}>{escape(text, quote=False)}</tspan>'

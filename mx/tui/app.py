@@ -255,6 +255,7 @@ class MxApp(App[None]):
             tell(f"{command.title}: planning" if command.asks else command.title)
             planned = await desk.plan(command)
             if command.preview is not None:
+                tell(f"{command.title}: yes or no?")
                 screen = ConfirmScreen(command.preview(planned), equal=command.equal)
                 if not await self.push_screen_wait(screen):
                     self.notify("nothing was changed", timeout=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
@@ -22,7 +23,7 @@ from mx.tui.ink import ink, page, stack
 from mx.tui.keys import GLOBAL, TABLE, Key, bindings
 from mx.tui.screens.dialogs import AskScreen, TextScreen
 from mx.tui.screens.fleet import FleetScreen
-from mx.tui.state import Look
+from mx.tui.state import Look, Phase
 from mx.tui.widgets.bars import Prompt
 from mx.tui.widgets.table import Table
 
@@ -183,6 +184,8 @@ class TableScreen(FleetScreen):
         if not self.has_class("-pane") or self.maximised:
             return
         sheet, row = self.sheet, self.sheet.cursor
+        if row is not None and self.mx.link.phase is Phase.LIVE:
+            self.fetch_extra(sheet, row, rest_s=_REST_S)
         content = ink("") if row is None else page(self.facts_of(sheet, row), width=self._pane_width())
         about = self.query_one("#about", Static)
         if not isinstance(about.content, Content) or about.content.plain != content.plain:
@@ -200,36 +203,28 @@ class TableScreen(FleetScreen):
 
     def on_table_moved(self, event: Table.Moved) -> None:
         self._paint_pane()
-        self.fetch_soon()
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         self._paint_pane()
 
-    def fetch_soon(self) -> None:
-        """Ask the server about the row under the cursor once the cursor rests."""
-        if self.sheet.fetch is not None and self.has_class("-pane"):
-            self.set_timer(_REST_S, self._fetch_if_resting)
-
-    def _fetch_if_resting(self) -> None:
-        row = self.sheet.cursor
-        if row is not None:
-            self.fetch_extra(self.sheet, row)
-
-    def fetch_extra(self, sheet: Sheet[T], row: T) -> None:
+    def fetch_extra(self, sheet: Sheet[T], row: T, *, rest_s: float = 0.0) -> None:
+        """Ask the server about this row, once the cursor rests on it so long."""
         key = self._extra_key(sheet, row)
         if sheet.fetch is None or key in self._extra or key == self._fetching:
             return
         self._fetching = key
-        self.run_worker(self._fetch(sheet, row, key), group="extra", exclusive=True)
+        self.run_worker(self._fetch(sheet, row, key, rest_s), group="extra", exclusive=True)
 
-    async def _fetch(self, sheet: Sheet[T], row: T, key: Hashable) -> None:
+    async def _fetch(self, sheet: Sheet[T], row: T, key: Hashable, rest_s: float) -> None:
         assert sheet.fetch is not None
         try:
+            await asyncio.sleep(rest_s)
             self._extra = {key: await sheet.fetch(row)}
         except MxError as error:
             self._extra = {key: error}
         finally:
-            self._fetching = None
+            if self._fetching == key:
+                self._fetching = None
         self.mx.paint_now()
 
     # ---- the grammar
