@@ -86,7 +86,7 @@ class MxApp(App[None]):
     """``now_ms`` is this machine's time, ``zone`` the one that times are shown in (None: the machine's).
     ``record`` is told every update before anyone sees it."""
 
-    CSS = "Toast { max-width: 90; }"
+    CSS = "Toast { width: 88; max-width: 95%; }"
     SCREENS: ClassVar = {
         "overview": OverviewScreen,
         "cache": CacheScreen,

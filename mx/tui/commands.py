@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from mx.client.base import Client
@@ -241,9 +242,13 @@ def verify(keys: Sequence[EntryKey]) -> Command[None]:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A plan over several entries, as one; each part is one call of the client."""
+    """A plan over several entries, as one; each part is one call of the client.
+
+    ``guarded`` would stay if nobody insisted: what is pinned.
+    """
 
     parts: tuple[EvictionPlan, ...]
+    guarded: tuple[Survivor, ...] = ()
 
     @property
     def whole(self) -> EvictionPlan:
@@ -268,14 +273,14 @@ def delete(entries: Sequence[ListedEntry]) -> Command[Removal]:
     commits = list(dict.fromkeys((key.provider, key.name, key.commit) for key in keys))
 
     async def plan(client: Client) -> Removal:
-        return Removal(
-            tuple(
-                [
-                    await client.plan_removal(provider=provider, name=name, commit=commit or None, force=True)
-                    for provider, name, commit in commits
-                ]
-            )
-        )
+        # What the server says now counts, not what this screen has been told so far.
+        parts: list[EvictionPlan] = []
+        guarded: list[Survivor] = []
+        for provider, name, commit in commits:
+            ask = partial(client.plan_removal, provider=provider, name=name, commit=commit or None)
+            parts.append(await ask(force=True))
+            guarded += (await ask(force=False)).survivors
+        return Removal(tuple(parts), tuple(guarded))
 
     async def run(client: Client, planned: Removal, tell: Tell) -> str:
         going = list(dict.fromkeys((v.key.provider, v.key.name, v.key.commit) for v in planned.whole.victims))
@@ -292,7 +297,7 @@ def delete(entries: Sequence[ListedEntry]) -> Command[Removal]:
         equal="; ".join(_clear(entry) for entry in entries),
         asks=True,
         plan=plan,
-        preview=lambda planned: of_removal(planned.whole, entries),
+        preview=lambda planned: of_removal(planned.whole, planned.guarded),
         run=run,
         seen=lambda fleet: all(key not in fleet.entries for key in keys),
     )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mx.core.cache_view import ListedEntry
-from mx.core.eviction import EvictionPlan
+from mx.core.eviction import EvictionPlan, Survivor
 from mx.core.fleet import Fleet
 from mx.core.model import EntryKey
 from mx.core.server_state import Reaped
@@ -55,26 +54,16 @@ def of_plan(plan: EvictionPlan, *, title: str, verb: str, about: Set[EntryKey] =
     )
 
 
-def of_removal(plan: EvictionPlan, entries: Iterable[ListedEntry]) -> Preview:
-    """A removal with force: what is pinned goes too, so its name is asked for; what is read stays."""
+def of_removal(plan: EvictionPlan, guarded: Iterable[Survivor]) -> Preview:
+    """A removal that insists: of what goes, the ``guarded`` ones want their name typed."""
     victims = {one.key for one in plan.victims}
-    pinned = [entry for entry in entries if entry.key in victims and (entry.pin or entry.readers)]
-    why = {
-        entry.key: "pinned" + (f" ({entry.pin.reason})" if entry.pin.reason else "")
-        for entry in pinned
-        if entry.pin
-    }
+    why = {one.key: one.reason for one in guarded if one.key in victims}
     preview = of_plan(plan, title="Delete files and records", verb="delete")
-    lines = [Line(str(one.key), True, why.get(one.key, one.reason), one.bytes) for one in plan.victims] + [
-        line for line in preview.lines if not line.goes
-    ]
-    return Preview(
-        title=preview.title,
-        verb=preview.verb,
-        lines=tuple(lines),
-        freed_bytes=preview.freed_bytes,
-        note=preview.note,
-        guards=tuple(dict.fromkeys(entry.key.name for entry in pinned)),
+    going = [Line(str(one.key), True, why.get(one.key, one.reason), one.bytes) for one in plan.victims]
+    return replace(
+        preview,
+        lines=(*going, *(line for line in preview.lines if not line.goes)),
+        guards=tuple(dict.fromkeys(key.name for key in why)),
     )
 
 

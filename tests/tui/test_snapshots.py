@@ -95,14 +95,15 @@ def themes(state: str, size: tuple[int, int]) -> tuple[Theme, ...]:
 class Planned(FleetClient):
     """Plans to remove what is asked for."""
 
-    async def plan_removal(self, *, name: str | None = None, **asked: object) -> some.EvictionPlan:
-        victims = tuple(
-            some.Victim(key, entry.disk_bytes, "asked for")
-            for key, entry in self._fleet.entries.items()
-            if key.name == name
-        )
-        freed = sum(victim.bytes for victim in victims)
-        return some.EvictionPlan(victims, (), freed, freed, True)
+    async def plan_removal(
+        self, *, name: str | None = None, force: bool = False, **asked: object
+    ) -> some.EvictionPlan:
+        entry = next(one for key, one in self._fleet.entries.items() if key.name == name)
+        if entry.pin and not force:
+            pinned = some.Survivor(entry.key, entry.disk_bytes, f"pinned ({entry.pin.reason})")
+            return some.EvictionPlan((), (pinned,), 0, 0, False)
+        victim = some.Victim(entry.key, entry.disk_bytes, "asked for")
+        return some.EvictionPlan((victim,), (), entry.disk_bytes, entry.disk_bytes, True)
 
 
 async def phase_of(shown: Stage, state: str) -> None:
@@ -118,15 +119,15 @@ def past_minutes(app: MxApp, state: str) -> None:
     # Full speed of a link at most, with the ups and downs that pulls have.
     speeds = [0, 0, 12, 80, 190, 320, 380, 360, 390, 400, 340, 210, 60, 8, 0, 0, 0, 40, 160, 270, 300]
     total = len(speeds) * 6
-    watched = app.watched
+    watched, moved = app.watched, 0.0
     for second in range(-total, 0):
         now_ms = some.NOW_MS + second * 1000
-        gbit_s = speeds[(second + total) // 6] / len(running)
+        moved += speeds[(second + total) // 6] / len(running) * 1e9 / 8
         reports = [
             replace(
                 one,
                 transfer_id=f"past-{one.transfer_id}",
-                bytes_done=round((second + total) * gbit_s * 1e9 / 8),
+                bytes_done=round(moved),
                 seconds=float(second + total),
             )
             for one in running

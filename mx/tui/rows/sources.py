@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mx.core import filters
 from mx.core.filters import Field
 from mx.core.fleet import Fleet
-from mx.core.source import SourceEntry, SourceStatus, SourceSummary, WorkerKey
+from mx.core.source import SourceEntry, SourceIdentity, SourceStatus, SourceSummary, WorkerKey
 from mx.core.units import format_size
 from mx.tui.cells import NOTHING, Cell, Column, Tone
 from mx.tui.facts import Facts
@@ -267,7 +267,7 @@ def facts(node: Node, moment: Moment, entry: SourceEntry | None = None) -> Facts
         pairs += [
             ("dtype", identity.dtype),
             ("quantization", identity.quantization),
-            ("parallel", f"tp {identity.tensor_parallel_size} · pp {identity.pipeline_parallel_size}"),
+            ("parallel", _parallel(identity)),
             ("revision", identity.revision),
             ("pod", f"{entry.pod.namespace}/{entry.pod.name}".strip("/")),
         ]
@@ -281,6 +281,11 @@ def facts(node: Node, moment: Moment, entry: SourceEntry | None = None) -> Facts
     return Facts(
         title=f"{row.worker_id} rank {row.worker_rank}", pairs=pairs, sections=sections, command=command
     )
+
+
+def _parallel(identity: SourceIdentity) -> str:
+    sizes = (("tp", identity.tensor_parallel_size), ("pp", identity.pipeline_parallel_size))
+    return " · ".join(f"{name} {size}" for name, size in sizes if size)
 
 
 def document(row: SourceSummary, moment: Moment) -> dict[str, object]:

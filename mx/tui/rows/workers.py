@@ -313,7 +313,7 @@ def report_facts(report: TransferReport, moment: Moment) -> Facts:
 def _share_line(share: SourceShare, part: float) -> str:
     fate = f"✗ dropped: {share.dropped}" if share.dropped else "✓ verified" if share.verified else ""
     size, rate = format_size(share.bytes), gbit(share.gbit_s)
-    return f"{fit(share.worker_id, 20)} {part:>4.0%} {size:>9} {rate:>13}  {fate}".rstrip()
+    return f"{fit(share.worker_id, 18)} {part:>4.0%} {size:>9} {rate:>13}  {fate}".rstrip()
 
 
 def _stage_lines(stages_s: Mapping[str, float], longest: float) -> list[str]:

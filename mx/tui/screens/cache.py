@@ -77,7 +77,7 @@ class CacheScreen(TableScreen):
         return self.sheet.chosen
 
     def action_ensure(self) -> None:
-        self.run_worker(self._ensure(), group="ask")
+        self.run_worker(self._ensure, group="ask")
 
     async def _ensure(self) -> None:
         answer = await self.app.push_screen_wait(

@@ -51,6 +51,10 @@ class EventsScreen(TableScreen):
             )
         ]
 
+    def forget(self) -> None:
+        super().forget()
+        self._older = ()
+
     def _rows(self) -> list[Event]:
         live = self.moment.fleet.events
         if not self._older:
@@ -59,7 +63,7 @@ class EventsScreen(TableScreen):
         return [*(event for event in self._older if event.event_id not in known), *live]
 
     def action_history(self) -> None:
-        self.run_worker(self._history(), group="history", exclusive=True)
+        self.run_worker(self._history, group="history", exclusive=True)
 
     async def _history(self) -> None:
         try:

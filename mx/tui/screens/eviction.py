@@ -24,6 +24,7 @@ from mx.tui.state import Look
 from mx.tui.widgets.bars import Panel
 from mx.tui.widgets.table import Table
 
+_NOTHING = ("the cache is empty: there is nothing to plan",)
 KEYS = (
     Key("x", "x", "run", "run now, after the plan", "run now…"),
     Key("n", "n", "plan", "dry run: plan again, changing nothing", "dry run"),
@@ -82,7 +83,7 @@ class EvictionScreen(TableScreen):
                 document=rows.document,
                 name=lambda row: commands.target_of(row.key),
                 raw=lambda row: self.mx.client.raw_model(row.key),
-                empty=("the cache is empty: there is nothing to plan",),
+                empty=_NOTHING,
             ),
             Sheet(
                 title="Runs",
@@ -102,10 +103,14 @@ class EvictionScreen(TableScreen):
         yield panel
         yield from super().compose_tables()
 
-    def on_screen_resume(self) -> None:
-        super().on_screen_resume()
+    def ask(self) -> None:
         self._planned_for = None
-        self.run_worker(self._load_settings(), group="settings", exclusive=True)
+        self.run_worker(self._load_settings, group="settings", exclusive=True)
+
+    def forget(self) -> None:
+        super().forget()
+        self._goal, self._plan, self._judged, self._settings = KeepLimits(), None, [], ()
+        self.sheets[0].empty = _NOTHING
 
     async def _load_settings(self) -> None:
         try:
@@ -130,7 +135,7 @@ class EvictionScreen(TableScreen):
             self.action_plan()
 
     def action_plan(self) -> None:
-        self.run_worker(self._make_plan(), group="plan", exclusive=True)
+        self.run_worker(self._make_plan, group="plan", exclusive=True)
 
     async def _make_plan(self) -> None:
         await asyncio.sleep(0.3)  # entries change in bursts; the last one of a burst counts
@@ -186,7 +191,7 @@ class EvictionScreen(TableScreen):
         self.mx.perform(commands.evict(self._goal))
 
     def action_target(self) -> None:
-        self.run_worker(self._ask_target(), group="ask")
+        self.run_worker(self._ask_target, group="ask")
 
     async def _ask_target(self) -> None:
         answer = await self.app.push_screen_wait(

@@ -15,7 +15,7 @@ from mx.tui.cells import Cell, Tone
 from mx.tui.ink import ink, stack
 from mx.tui.keys import GLOBAL, Key, bindings
 from mx.tui.screens.dialogs import help_page
-from mx.tui.state import Link, Phase
+from mx.tui.state import Link, Phase, Watched
 from mx.tui.widgets.bars import Band, Prompt, Spot, SpotLine, key_spots
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class FleetScreen(Screen[None]):
     NAME: ClassVar[str] = ""
     KEYS: ClassVar[tuple[Key, ...]] = ()
     BINDINGS: ClassVar = bindings(GLOBAL)
+    _told_by: Watched | None = None
+    _asked_of: Watched | None = None
 
     @property
     def mx(self) -> MxApp:
@@ -81,10 +83,18 @@ class FleetScreen(Screen[None]):
         raise NotImplementedError
 
     def on_screen_resume(self) -> None:
+        self._asked_of = None
         self.call_after_refresh(self.mx.paint_now)
+
+    def ask(self) -> None:
+        """Ask the server for what the feed does not tell: it is there, new, or there again."""
+
+    def forget(self) -> None:
+        """Another endpoint is watched now: drop what was asked of the last one."""
 
     def paint(self) -> None:
         link = self.mx.link
+        self._ask_if_new(link)
         self.query_one("#head", SpotLine).show(*self._head(link))
         self.query_one("#nav", SpotLine).show(self._tabs())
         text, bad = self._trouble(link)
@@ -104,6 +114,17 @@ class FleetScreen(Screen[None]):
             self.paint_body()
         else:
             self.query_one("#center", Static).update(self._center(link))
+
+    def _ask_if_new(self, link: Link) -> None:
+        watched = self.mx.watched
+        if self._told_by is not watched:
+            self._told_by, self._asked_of = watched, None
+            self.forget()
+        if link.phase not in (Phase.LIVE, Phase.QUIET, Phase.ENDED):
+            self._asked_of = None
+        elif self._asked_of is not watched:
+            self._asked_of = watched
+            self.ask()
 
     def _head(self, link: Link) -> tuple[list[Spot], list[Spot]]:
         site, server = self.mx.site, self.moment.fleet.server

@@ -12,6 +12,7 @@ from mx.tui.screens.tables import Sheet, TableScreen
 from mx.tui.state import Look
 from mx.tui.widgets.table import Table
 
+_ASKING = ("asking the server for its settings…",)
 KEYS = (Key("R", "R", "reload", "ask the server again", "reload"),)
 
 
@@ -37,16 +38,20 @@ class SettingsScreen(TableScreen):
                 facts=lambda row, _: rows.facts(row),
                 document=rows.document,
                 name=lambda row: f"{row.key} = {row.value}",
-                empty=("asking the server for its settings…",),
+                empty=_ASKING,
             )
         ]
 
-    def on_screen_resume(self) -> None:
-        super().on_screen_resume()
+    def ask(self) -> None:
         self.action_reload()
 
+    def forget(self) -> None:
+        super().forget()
+        self._rows = ()
+        self.sheet.empty = _ASKING
+
     def action_reload(self) -> None:
-        self.run_worker(self._load(), group="settings", exclusive=True)
+        self.run_worker(self._load, group="settings", exclusive=True)
 
     async def _load(self) -> None:
         try:

@@ -72,9 +72,13 @@ class SourcesScreen(TableScreen):
         panel.add_class("extra")
         yield panel
 
-    def on_screen_resume(self) -> None:
-        super().on_screen_resume()
+    def ask(self) -> None:
         self.action_backends()
+
+    def forget(self) -> None:
+        super().forget()
+        self._backends = None
+        self._folded.clear()
 
     def paint_body(self) -> None:
         super().paint_body()
@@ -88,7 +92,7 @@ class SourcesScreen(TableScreen):
         return [_backend_line(state) for state in self._backends]
 
     def action_backends(self) -> None:
-        self.run_worker(self._ask_backends(), group="backends", exclusive=True)
+        self.run_worker(self._ask_backends, group="backends", exclusive=True)
 
     async def _ask_backends(self) -> None:
         try:

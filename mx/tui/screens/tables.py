@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 from textual import events
@@ -147,6 +148,11 @@ class TableScreen(FleetScreen):
     def on_mount(self) -> None:
         self.focus_body()
 
+    def forget(self) -> None:
+        self._extra = {}
+        for sheet in self.sheets:
+            sheet.look.marked.clear()
+
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(event.size.width >= self.PANE_FROM, "-pane")
         self.set_class(event.size.width >= 160, "-broad")
@@ -213,7 +219,7 @@ class TableScreen(FleetScreen):
         if sheet.fetch is None or key in self._extra or key == self._fetching:
             return
         self._fetching = key
-        self.run_worker(self._fetch(sheet, row, key, rest_s), group="extra", exclusive=True)
+        self.run_worker(partial(self._fetch, sheet, row, key, rest_s), group="extra", exclusive=True)
 
     async def _fetch(self, sheet: Sheet[T], row: T, key: Hashable, rest_s: float) -> None:
         assert sheet.fetch is not None
