@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 from mx.core.cache_view import EntryDetail, ListedEntry
@@ -77,7 +78,7 @@ class CacheScreen(TableScreen):
         return self.sheet.chosen
 
     def action_ensure(self) -> None:
-        self.run_worker(self._ensure, group="ask")
+        self.start(self._ensure, group="ask")
 
     async def _ensure(self) -> None:
         answer = await self.app.push_screen_wait(
@@ -98,7 +99,7 @@ class CacheScreen(TableScreen):
 
     def action_pin(self) -> None:
         if self._chosen():
-            self.run_worker(self._pin(self._chosen()), group="ask")
+            self.start(partial(self._pin, self._chosen()), group="ask")
 
     async def _pin(self, entries: list[ListedEntry]) -> None:
         what = str(entries[0].key) if len(entries) == 1 else f"{len(entries)} entries"

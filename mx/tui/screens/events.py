@@ -63,7 +63,7 @@ class EventsScreen(TableScreen):
         return [*(event for event in self._older if event.event_id not in known), *live]
 
     def action_history(self) -> None:
-        self.run_worker(self._history, group="history", exclusive=True)
+        self.start(self._history, group="history", exclusive=True)
 
     async def _history(self) -> None:
         try:

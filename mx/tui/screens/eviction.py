@@ -105,7 +105,7 @@ class EvictionScreen(TableScreen):
 
     def ask(self) -> None:
         self._planned_for = None
-        self.run_worker(self._load_settings, group="settings", exclusive=True)
+        self.start(self._load_settings, group="settings", exclusive=True)
 
     def forget(self) -> None:
         super().forget()
@@ -135,7 +135,7 @@ class EvictionScreen(TableScreen):
             self.action_plan()
 
     def action_plan(self) -> None:
-        self.run_worker(self._make_plan, group="plan", exclusive=True)
+        self.start(self._make_plan, group="plan", exclusive=True)
 
     async def _make_plan(self) -> None:
         await asyncio.sleep(0.3)  # entries change in bursts; the last one of a burst counts
@@ -191,7 +191,7 @@ class EvictionScreen(TableScreen):
         self.mx.perform(commands.evict(self._goal))
 
     def action_target(self) -> None:
-        self.run_worker(self._ask_target, group="ask")
+        self.start(self._ask_target, group="ask")
 
     async def _ask_target(self) -> None:
         answer = await self.app.push_screen_wait(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
@@ -9,6 +10,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
+from textual.worker import WorkType
 
 from mx.core.units import format_age
 from mx.tui.cells import Cell, Tone
@@ -85,6 +87,13 @@ class FleetScreen(Screen[None]):
     def on_screen_resume(self) -> None:
         self._asked_of = None
         self.call_after_refresh(self.mx.paint_now)
+
+    def start(
+        self, work: Callable[[], Coroutine[None, None, None]], *, group: str, exclusive: bool = False
+    ) -> None:
+        """Run it beside the screen; ``exclusive``: what runs in this group ends."""
+        typed: WorkType[None] = work
+        self.run_worker(typed, group=group, exclusive=exclusive)
 
     def ask(self) -> None:
         """Ask the server for what the feed does not tell: it is there, new, or there again."""

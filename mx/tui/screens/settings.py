@@ -51,7 +51,7 @@ class SettingsScreen(TableScreen):
         self.sheet.empty = _ASKING
 
     def action_reload(self) -> None:
-        self.run_worker(self._load, group="settings", exclusive=True)
+        self.start(self._load, group="settings", exclusive=True)
 
     async def _load(self) -> None:
         try:

@@ -92,7 +92,7 @@ class SourcesScreen(TableScreen):
         return [_backend_line(state) for state in self._backends]
 
     def action_backends(self) -> None:
-        self.run_worker(self._ask_backends, group="backends", exclusive=True)
+        self.start(self._ask_backends, group="backends", exclusive=True)
 
     async def _ask_backends(self) -> None:
         try:

@@ -219,7 +219,7 @@ class TableScreen(FleetScreen):
         if sheet.fetch is None or key in self._extra or key == self._fetching:
             return
         self._fetching = key
-        self.run_worker(partial(self._fetch, sheet, row, key, rest_s), group="extra", exclusive=True)
+        self.start(partial(self._fetch, sheet, row, key, rest_s), group="extra", exclusive=True)
 
     async def _fetch(self, sheet: Sheet[T], row: T, key: Hashable, rest_s: float) -> None:
         assert sheet.fetch is not None
@@ -352,7 +352,7 @@ class TableScreen(FleetScreen):
     def action_save(self) -> None:
         sheet = self.sheet
         documents = [sheet.document(row) for row in self._saved_rows(sheet)]
-        self.run_worker(self._save(sheet.title, documents), group="save")
+        self.start(partial(self._save, sheet.title, documents), group="save")
 
     def _saved_rows(self, sheet: Sheet[T]) -> list[T]:
         """What is marked, else all rows that the filter shows."""
