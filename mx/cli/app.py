@@ -124,7 +124,7 @@ def build() -> LazyGroup:
     command = get_command(app)
     if not isinstance(command, LazyGroup):
         raise TypeError(f"typer built {type(command).__name__} instead of LazyGroup")
-    add_global_options(command, epilog=_EPILOG)
+    add_global_options(command, epilog=_EPILOG, below=False)  # a noun gets them when it is loaded
     command.params = [param for param in command.params if param.name not in _COMPLETION]
     command.params.sort(key=lambda param: param.name == "version")
     return command

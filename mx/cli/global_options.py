@@ -210,15 +210,15 @@ def _global_options(*, taken: frozenset[str]) -> list[GlobalOption]:
 
 
 def add_global_options(
-    command: Command, *, epilog: str = "Global options work here too: `mx --help`."
+    command: Command, *, epilog: str = "Global options work here too: `mx --help`.", below: bool = True
 ) -> None:
-    """Let ``command`` and all commands below it take the global options."""
+    """Let ``command`` and, unless they are not there yet, all commands below it take the global options."""
     command.epilog = f"{command.epilog}\n\n{epilog}" if command.epilog else epilog
     command.rich_markup_mode = None  # type: ignore[attr-defined]  # plain help: rich costs more than the rest of it
     taken = frozenset(
         spelling for param in command.params for spelling in (*param.opts, *param.secondary_opts)
     )
     command.params.extend(_global_options(taken=taken))
-    if isinstance(command, TyperGroup):
-        for below in command.commands.values():
-            add_global_options(below)
+    if isinstance(command, TyperGroup) and below:
+        for one in command.commands.values():
+            add_global_options(one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import sys
@@ -162,13 +163,19 @@ def _show(run: Invocation, wish: _Wish, *, read_only: bool, dark: bool) -> None:
     # gRPC's own library writes to the terminal behind everybody's back.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sites = _sites(run, wish)
+    gc.disable()  # a tenth of the time to the first screen; nothing of what is made until then goes again
     with _recorder(wish.record) as write:
         from mx.tui.app import MxApp
 
-        shown = MxApp(sites, read_only=read_only, dark=dark, record=write)
+        shown = MxApp(sites, read_only=read_only, dark=dark, record=write, on_first_paint=_collect_garbage)
         shown.run()
     if shown.return_code:
         raise typer.Exit(shown.return_code)
+
+
+def _collect_garbage() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @contextmanager
@@ -187,8 +194,10 @@ def _sites(run: Invocation, wish: _Wish) -> Sequence[Site]:
     from mx.tui.app import Site
 
     if wish.replay is not None:
+        from mx.client.record import require_recording
+
         path = wish.replay
-        _require_recording(path)
+        require_recording(path)
         return [Site(path.name, str(path), lambda: _replayed(path, wish.speed))]
     if wish.embedded:
         settings = _quiet_settings(run)
@@ -243,12 +252,3 @@ def _replayed(path: Path, speed: float) -> nullcontext[Client]:
     from mx.client.replay import ReplayClient
 
     return nullcontext(ReplayClient(path, speed=speed, stays=False))
-
-
-def _require_recording(path: Path) -> None:
-    """Raises what reading the first update raises; PreconditionError when there is none."""
-    from mx.client.record import read_recording
-    from mx.errors import PreconditionError
-
-    if next(read_recording(path), None) is None:
-        raise PreconditionError(f"{path} holds no update", remedy="it was ended before a server answered")

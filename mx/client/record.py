@@ -121,6 +121,13 @@ def read_recording(path: Path) -> Iterator[Recorded]:
             raise IntegrityError(f"{path}, line {number} is no update of a recording: {error}") from None
 
 
+def require_recording(path: Path) -> None:
+    """Raise what reading its first update would raise, without making anything of it; PreconditionError
+    where there is none."""
+    if not any(_MARK not in data for _, data in _lines(path)):
+        raise PreconditionError(f"{path} holds no update", remedy="it was ended before a server answered")
+
+
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each line with its number; one that was cut short is left out where a session may end."""
     torn: int | None = None

@@ -25,7 +25,7 @@ _STYLE = (
 )
 
 
-def screen_svg(app: App[Any]) -> str:
+def screen_svg(app: App[Any], *, title: str = "") -> str:
     """The whole screen as it is now, with what lies under a dialogue."""
     lines = [_runs(strip) for strip in _strips(app)]
     columns = max((sum(cell_len(text) for text, _ in runs) for runs in lines), default=0)
@@ -38,6 +38,7 @@ def screen_svg(app: App[Any]) -> str:
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
             f' width="{width}" height="{height}">',
+            *([f"<title>{escape(title)}</title>"] if title else []),
             f"<style>{_STYLE}{palette.css()}</style>",
             f'<rect width="100%" height="100%" fill="{back}"/>',
             f'<g fill="{fore}" xml:space="preserve">',

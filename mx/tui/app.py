@@ -7,11 +7,13 @@ and where a repaint is dear, less often, so that it never takes more than a tent
 from __future__ import annotations
 
 import asyncio
+import importlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from datetime import tzinfo
+from functools import partial
 from typing import ClassVar, ParamSpec, TypeVar
 
 from textual.app import App, SystemCommand
@@ -23,15 +25,8 @@ from mx.core.feed import FeedUpdate
 from mx.errors import MxError, UnavailableError
 from mx.tui.commands import Command, Desk, words_of
 from mx.tui.moment import Moment
-from mx.tui.screens.cache import CacheScreen
 from mx.tui.screens.dialogs import ConfirmScreen, TextScreen
-from mx.tui.screens.events import EventsScreen
-from mx.tui.screens.eviction import EvictionScreen
 from mx.tui.screens.fleet import SCREENS, FleetScreen
-from mx.tui.screens.overview import OverviewScreen
-from mx.tui.screens.settings import SettingsScreen
-from mx.tui.screens.sources import SourcesScreen
-from mx.tui.screens.workers import WorkersScreen
 from mx.tui.state import Link, Watched
 
 P = ParamSpec("P")
@@ -82,20 +77,19 @@ class Site:
     open: Callable[[], AbstractAsyncContextManager[Client]]
 
 
+def _screen(name: str) -> Screen[None]:
+    """Its module is loaded when it is first looked at: the first screen is there the sooner."""
+    module = importlib.import_module(f"mx.tui.screens.{name}")
+    screen: FleetScreen = getattr(module, f"{name.capitalize()}Screen")()
+    return screen
+
+
 class MxApp(App[None]):
     """``now_ms`` is this machine's time, ``zone`` the one that times are shown in (None: the machine's).
     ``record`` is told every update before anyone sees it."""
 
     CSS = "Toast { width: 88; max-width: 95%; }"
-    SCREENS: ClassVar = {
-        "overview": OverviewScreen,
-        "cache": CacheScreen,
-        "eviction": EvictionScreen,
-        "sources": SourcesScreen,
-        "workers": WorkersScreen,
-        "events": EventsScreen,
-        "settings": SettingsScreen,
-    }
+    SCREENS: ClassVar = {name: partial(_screen, name) for name in SCREENS}
     TITLE = "mx"
 
     def __init__(
@@ -107,6 +101,7 @@ class MxApp(App[None]):
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         zone: tzinfo | None = None,
         record: Callable[[FeedUpdate], None] | None = None,
+        on_first_paint: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self.register_theme(DARK)
@@ -120,6 +115,7 @@ class MxApp(App[None]):
         self.moment = Moment(zone=zone)
         self._read_only = read_only
         self._record = record
+        self._on_first_paint = on_first_paint
         self._client: Client | None = None
         self._busy: dict[int, str] = {}
         self._moved = asyncio.Condition()
@@ -157,6 +153,10 @@ class MxApp(App[None]):
     def on_mount(self) -> None:
         self.push_screen(SCREENS[0])
         self.set_interval(1.0, self._tick)
+        self.call_after_refresh(self._begin)  # the client's modules are loaded once there is a screen
+
+    def _begin(self) -> None:
+        self._on_first_paint()
         self.connect(self.site)
 
     def connect(self, site: Site) -> None:

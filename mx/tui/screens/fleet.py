@@ -84,6 +84,9 @@ class FleetScreen(Screen[None]):
         """Show ``self.moment``; only called when there is something to show."""
         raise NotImplementedError
 
+    def on_mount(self) -> None:
+        self.mx.paint_now()
+
     def on_screen_resume(self) -> None:
         self._asked_of = None
         self.call_after_refresh(self.mx.paint_now)
