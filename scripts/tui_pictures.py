@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from mx.core.units import parse_size
 from mx.demo.fleet import Demo
 from mx.errors import MxError
 from mx.testing.fake_hub import FakeHub
-from mx.testing.screen_svg import screen_svg, screen_text
+from mx.testing.screen_svg import Film, screen_svg, screen_text
 from mx.tui.app import MxApp, Site
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,7 +90,8 @@ async def walk(address: str, size_bytes: int) -> None:
             await seen.press("6")
             seen.take("events", "the feed as a log")
             await seen.press("7")
-            await seen.shows("cache.directory")
+            await seen.shows("Settings 1")
+            await seen.press("slash", *"cache.", "enter")
             seen.take("settings", "every setting of the server and where it came from")
         stop(demo)
         await asyncio.to_thread(running.join, 60)
@@ -111,15 +112,35 @@ async def pulls(seen: Watcher) -> None:
             return 0.0
         return min(one.bytes_done / max(1, one.bytes_total) for one in reports)
 
+    film, begin_s = Film(), time.monotonic()
+
+    def filmed(until: Callable[[], bool]) -> Callable[[], bool]:
+        def one() -> bool:
+            film.take(seen.app, at_s=time.monotonic() - begin_s)
+            return until()
+
+        return one
+
     await seen.press("5")
-    await seen.until(lambda: share() > 0.25, "three pulls under way")
-    await seen.pilot.pause(0.3)
+    await seen.shows("replica-1", "idle")
+    begin_s = time.monotonic()
+    await seen.until(filmed(lambda: share() > 0.3), "three pulls under way")
     seen.take("workers", "three replicas pull from the first")
     await seen.pilot.press("1")
     await seen.pilot.pause(0.3)
     seen.take("overview", "the fleet at a glance, while three replicas pull")
-    await seen.until(lambda: len(seen.app.watched.fleet.sources) == 4, "four sources")
-    await seen.until(lambda: not seen.app.watched.fleet.running, "all pulls ended")
+    await seen.pilot.press("5")
+    await seen.pilot.pause(0.2)
+    ended = lambda: len(seen.app.watched.fleet.finished) == 4 and not seen.app.watched.fleet.running  # noqa: E731
+    await seen.until(filmed(ended), "all pulls ended")
+    await seen.until(filmed(lambda: len(seen.app.watched.fleet.sources) == 4), "four sources")
+    await seen.pilot.pause(1.0)
+    film.take(seen.app, at_s=time.monotonic() - begin_s)
+    file = IMAGES / "tui.svg"
+    file.write_text(
+        film.svg(title="Recording of mx tui: three replicas pull from the first"), encoding="utf-8"
+    )
+    print(f"{file.relative_to(ROOT)}: {file.stat().st_size / 1024:.0f} KiB")
 
 
 async def one_dies(seen: Watcher, demo: Demo) -> None:
@@ -178,8 +199,8 @@ async def connected(address: str) -> AsyncIterator[Client]:
 
 
 @contextmanager
-def server(work: Path, hub: FakeHub):  # type: ignore[no-untyped-def]
-    """A server whose cache has a few models; heartbeats count as late after 3 s, so that nobody waits long."""
+def server(work: Path, hub: FakeHub) -> Iterator[str]:
+    """A server whose cache has a few models; sources are given up after 6 s, not 90."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -189,7 +210,7 @@ def server(work: Path, hub: FakeHub):  # type: ignore[no-untyped-def]
     command += ["--cache-directory", str(work / "cache")]
     environment = os.environ | {
         "HF_ENDPOINT": hub.endpoint,
-        "MODEL_EXPRESS_SOURCES__HEARTBEAT_TIMEOUT_S": "6s",
+        "MX_HEARTBEAT_TIMEOUT_SECS": "6",
         "MODEL_EXPRESS_CACHE__EVICTION__POLICY__GRACE_TIME": "1s",
         "MODEL_EXPRESS_CACHE__MAX_SIZE_BYTES": "64MiB",
     }

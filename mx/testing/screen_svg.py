@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
-from typing import Any
+from typing import Any, Self
 
 from rich.cells import cell_len
 from rich.color import Color
@@ -27,22 +27,74 @@ _STYLE = (
 
 def screen_svg(app: App[Any], *, title: str = "") -> str:
     """The whole screen as it is now, with what lies under a dialogue."""
-    lines = [_runs(strip) for strip in _strips(app)]
-    columns = max((sum(cell_len(text) for text, _ in runs) for runs in lines), default=0)
-    theme = app.current_theme
-    back, fore = theme.background or "#000000", theme.foreground or "#ffffff"
-    width, height = round(columns * CELL_W + 2 * PAD), len(lines) * CELL_H + 2 * PAD
-    palette = _Palette(back=back, fore=fore)
-    drawn = [part for y, runs in enumerate(lines) for part in _line(runs, y, palette)]
+    palette = _Palette.of(app)
+    lines = [_line(_runs(strip), y, palette) for y, strip in enumerate(_strips(app))]
+    body = [part for line in lines for part in line]
+    return _document(body, _size(app), palette, title=title)
+
+
+class Film:
+    """Screens of one app, one after the other: an SVG that plays in a loop, without a script.
+
+    Viewers without animation, and those who asked for less motion, see the last one.
+    """
+
+    def __init__(self) -> None:
+        self._palette: _Palette | None = None
+        self._size = (0, 0)
+        self._frames: list[tuple[float, list[str]]] = []
+
+    def take(self, app: App[Any], *, at_s: float) -> None:
+        """The screen as it is now; one that looks as the last did is left out."""
+        palette = self._palette = self._palette or _Palette.of(app)
+        self._size = _size(app)
+        lines = ["".join(_line(_runs(strip), y, palette)) for y, strip in enumerate(_strips(app))]
+        if not self._frames or self._frames[-1][1] != lines:
+            self._frames.append((at_s, lines))
+
+    def svg(self, *, title: str, last_s: float = 5.0) -> str:
+        """A line that several screens show is stored once. ``last_s`` is how long the last one stays."""
+        assert self._palette is not None, "nothing was taken"
+        begin_s, height = self._frames[0][0], self._size[1]
+        total_s = self._frames[-1][0] - begin_s + last_s
+        names: dict[str, str] = {}
+        strips, stops = [], []
+        for number, (at_s, lines) in enumerate(self._frames):
+            uses = "".join(
+                f'<use href="#{names.setdefault(line, f"l{len(names)}")}"/>' for line in lines if line
+            )
+            strips.append(f'<g transform="translate(0 {number * height})">{uses}</g>')
+            stops.append(
+                f"{(at_s - begin_s) / total_s * 100:.2f}%{{transform:translateY({-number * height}px)}}"
+            )
+        last = -(len(self._frames) - 1) * height
+        style = (
+            f"#film{{transform:translateY({last}px);animation:play {total_s:.2f}s step-end infinite}}"
+            "@media (prefers-reduced-motion:reduce){#film{animation:none}}"
+            f"@keyframes play{{{''.join(stops)}}}"
+        )
+        defs = [f'<g id="{name}">{line}</g>' for line, name in names.items()]
+        body = ["<defs>", *defs, "</defs>", f'<g id="film" transform="translate(0 {last})">', *strips, "</g>"]
+        return _document(body, self._size, self._palette, title=title, style=style)
+
+
+def _size(app: App[Any]) -> tuple[int, int]:
+    return round(app.size.width * CELL_W + 2 * PAD), app.size.height * CELL_H + 2 * PAD
+
+
+def _document(
+    body: Iterable[str], size: tuple[int, int], palette: _Palette, *, title: str, style: str = ""
+) -> str:
+    width, height = size
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
             f' width="{width}" height="{height}">',
             *([f"<title>{escape(title)}</title>"] if title else []),
-            f"<style>{_STYLE}{palette.css()}</style>",
-            f'<rect width="100%" height="100%" fill="{back}"/>',
-            f'<g fill="{fore}" xml:space="preserve">',
-            *drawn,
+            f"<style>{_STYLE}{palette.css()}{style}</style>",
+            f'<rect width="100%" height="100%" fill="{palette.back}"/>',
+            f'<g fill="{palette.fore}" xml:space="preserve">',
+            *body,
             "</g>",
             "</svg>\n",
         ]
@@ -93,6 +145,11 @@ class _Palette:
     def __init__(self, *, back: str, fore: str) -> None:
         self.back, self.fore = back.lower(), fore.lower()
         self._names: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, app: App[Any]) -> Self:
+        theme = app.current_theme
+        return cls(back=theme.background or "#000000", fore=theme.foreground or "#ffffff")
 
     def name(self, colour: str) -> str:
         return self._names.setdefault(colour, f"c{len(self._names)}")

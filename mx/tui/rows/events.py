@@ -30,7 +30,7 @@ def columns(moment: Moment) -> list[Column[Event]]:
         Column(title="LEVEL", show=level_cell, width=9, field="level"),
         Column(title="KIND", show=lambda e: Cell(e.kind.value, Tone.DIM), width=8, field="kind"),
         Column(title="SUBJECT", show=lambda e: Cell(e.subject), width=22, field="subject", level=1),
-        Column(title="WHAT", show=text_cell, width=22, field="text", elastic=True),
+        Column(title="WHAT", show=text_cell, width=54, field="text", elastic=True),
         Column(title="SERVER", show=lambda e: Cell(e.server, Tone.DIM), width=14, field="server", level=2),
     ]
 
