@@ -43,7 +43,7 @@ from pathlib import Path
 
 import grpc
 
-from mx.client.grpc import CHANNEL_OPTIONS
+from mx.client.connection import CHANNEL_OPTIONS
 from mx.client.receive import ReceiveRules, receive_blocking
 from mx.client.receive.http import Door, HttpReader
 from mx.client.sync import SyncClient

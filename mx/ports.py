@@ -14,6 +14,7 @@ from typing import NoReturn, Protocol
 from mx.core.cached import CachedEntry, CacheUsage, MissingFile, VerifyReport
 from mx.core.counts import Count
 from mx.core.eviction import EvictionRun
+from mx.core.feed import Event, EventKind
 from mx.core.model import (
     Claim,
     EntryKey,
@@ -26,6 +27,7 @@ from mx.core.model import (
     ProviderName,
     ReadLease,
 )
+from mx.core.server_state import BackendState, RawRecord
 from mx.core.source import PeerRecord, SourceEntry, SourceFilter, SourceSummary, WorkerKey
 from mx.core.tensors import Extents, Region
 from mx.core.transitions import BackingOff as BackingOff
@@ -344,6 +346,53 @@ class ModelStore(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+EVENTS_KEPT = 5_000  # of a store; some 500 bytes each
+# Servers of one store tell the same happening within seconds of each other, and it is kept once.
+EVENT_FOLD_S = 15.0
+
+
+class EventStore(Protocol):
+    """What happened, in words, for later. Every method raises UnavailableError when the store can't be
+    reached."""
+
+    async def append(self, events: Sequence[Event]) -> tuple[Event, ...]:
+        """Keep events in this order; those that were new.
+
+        One is not kept when another with the same ``same_happening`` is there whose time is less than
+        EVENT_FOLD_S away. The newest EVENTS_KEPT stay.
+        """
+        ...
+
+    async def list_events(
+        self, *, limit: int, kinds: Collection[EventKind] = (), subject: str = ""
+    ) -> tuple[Event, ...]:
+        """The last ``limit`` of these kinds (none: of all) with ``subject`` as a part of theirs, in the
+        order they were kept."""
+        ...
+
+    async def since(self, cursor: str) -> tuple[tuple[Event, ...], str]:
+        """Events kept after a cursor, some of them at a time, and the next cursor; "" has no events before
+        it and is the cursor of now."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class StoreView(Protocol):
+    """How one backend holds what is in it, for people.
+
+    Raises UnavailableError when it can't be reached; ``describe`` never does.
+    """
+
+    async def describe(self) -> BackendState:
+        """As it is now; ``duty`` is the caller's business and empty."""
+        ...
+
+    async def raw_source(self, key: WorkerKey) -> RawRecord | None: ...
+
+    async def raw_model(self, key: EntryKey) -> RawRecord | None: ...
 
 
 class Duties(Protocol):

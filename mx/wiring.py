@@ -10,33 +10,36 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from mx.core.eviction import EvictionPolicy
 from mx.core.model import ProviderName
-from mx.errors import MxError, SettingsError
+from mx.core.server_state import SettingRow
+from mx.errors import MxError
 from mx.logs import event_log
 from mx.ports import Clock, Duties, EntryCache, ModelStore, Providers, SourceStore, Tally
 from mx.services.downloads import DownloadRules
 from mx.services.eviction import EvictionService
+from mx.services.feed_service import FeedService
+from mx.services.feed_tally import FeedTally
+from mx.services.inspection import Inspection
 from mx.services.jobs import JobRules
 from mx.services.models import ModelsRules, ModelsService
 from mx.services.shared_work import SharedWork
 from mx.services.sources import SourcesService
 from mx.services.touches import TouchBatch
 from mx.services.transfers import TransfersService
+from mx.wiring_stores import Backend, close_backends, models_backend, open_backends
 
 if TYPE_CHECKING:
     from mx.config import Settings
     from mx.providers.cache import DiskCache
 
 log = event_log(__name__)
-
-AVAILABLE_BACKENDS = ("sqlite", "memory", "redis", "kubernetes")
 
 
 class SystemClock:
@@ -69,6 +72,9 @@ class Services:
     eviction: EvictionService
     cache: EntryCache
     clock: Clock
+    feed: FeedService
+    inspection: Inspection
+    setting_rows: tuple[SettingRow, ...] = ()
 
 
 @asynccontextmanager
@@ -83,7 +89,8 @@ async def open_services(
     not wrapped in a group. ``tally`` keeps the figures of all services.
     """
     owner = owner_name(settings)
-    of_sources, of_models = await _open_backends(settings)
+    counted = FeedTally(tally)
+    of_sources, of_models = await open_backends(settings, SystemClock())
     clock = clock or of_sources.clock or of_models.clock or SystemClock()
     failure: Exception | None = None
     try:
@@ -92,13 +99,27 @@ async def open_services(
             clock,
             heartbeat_timeout_s=settings.sources.heartbeat_timeout_s,
             gc_timeout_s=settings.sources.gc_timeout_s,
-            tally=tally,
+            tally=counted,
             shared=SharedWork(of_sources.duties, clock, owner=owner),
         )
+        transfers = TransfersService(clock)
         async with (
-            _open_models(settings, of_models, clock, tally, owner=owner) as (models, eviction, cache),
+            _open_models(settings, of_models, clock, counted, owner=owner) as (models, eviction, cache),
             asyncio.TaskGroup() as tasks,
+            FeedService(
+                sources=of_sources.sources,
+                models_store=of_models.models,
+                models=models,
+                eviction=eviction,
+                transfers=transfers,
+                cache=cache,
+                events=of_sources.events,
+                clock=clock,
+                name=owner.rpartition(":")[0],
+                owner=owner,
+            ) as feed,
         ):
+            counted.heard = feed.counted
             loops = [
                 tasks.create_task(
                     sources.run_reaper(settings.sources.reaper_interval_s), name="source reaper"
@@ -113,7 +134,7 @@ async def open_services(
             try:
                 yield Services(
                     sources=sources,
-                    transfers=TransfersService(clock),
+                    transfers=transfers,
                     store=of_sources.sources,
                     store_backend=settings.metadata.backend,
                     models_store=of_models.models,
@@ -121,6 +142,9 @@ async def open_services(
                     eviction=eviction,
                     cache=cache,
                     clock=clock,
+                    feed=feed,
+                    inspection=Inspection(of_sources.view, of_models.view),
+                    setting_rows=setting_rows_of(settings),
                 )
             except Exception as error:  # noqa: BLE001  # raised again below, outside the group
                 failure = error
@@ -128,7 +152,7 @@ async def open_services(
                 for task in loops:
                     task.cancel()
     finally:
-        await _close(of_models, of_sources)
+        await close_backends(of_models, of_sources)
     if failure is not None:
         raise failure
 
@@ -258,7 +282,7 @@ def _open_cache(settings: Settings, clock: Clock) -> EntryCache:
     from mx.store.whereabouts import leave_note
 
     root = Path(settings.cache.directory)
-    backend = _models_backend(settings)
+    backend = models_backend(settings)
     try:
         cache = open_cache(root, now_ms=clock.now_ms)
         leave_note(cache.root, backend=backend, path=settings.database.path if backend == "sqlite" else None)
@@ -286,100 +310,8 @@ async def _keep_cache(settings: Settings, models: ModelsService, eviction: Evict
             tasks.create_task(evict(), name="eviction")
 
 
-def _models_backend(settings: Settings) -> str:
-    chosen = settings.database.backend
-    return settings.metadata.backend if chosen == "auto" else chosen
+def setting_rows_of(settings: Settings) -> tuple[SettingRow, ...]:
+    """For people, secrets masked."""
+    from mx.config.report import setting_rows
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Backend:
-    """What one kind of store offers, opened. ``clock``: the store's own, where it has one.
-
-    ``upkeep`` runs until cancelled, beside the services.
-    """
-
-    sources: SourceStore
-    models: ModelStore
-    duties: Duties
-    clock: Clock | None = None
-    upkeep: Callable[[], Coroutine[None, None, NoReturn]] | None = None
-
-
-async def _open_backends(settings: Settings) -> tuple[Backend, Backend]:
-    """For sources and for models; the same one where both lie in one store."""
-    sources = settings.metadata.backend
-    models = _models_backend(settings)
-    _require_available(settings, "metadata.backend", sources, "MX_METADATA_BACKEND")
-    _require_available(settings, "database.backend", models, "MODEL_EXPRESS_DATABASE__BACKEND")
-    of_sources = await _open_backend(settings, sources)
-    if models == sources:
-        return of_sources, of_sources
-    try:
-        return of_sources, await _open_backend(settings, models)
-    except BaseException:
-        await _close(of_sources)
-        raise
-
-
-async def _open_backend(settings: Settings, name: str) -> Backend:
-    match name:
-        case "memory":
-            from mx.store.memory import MemorySourceStore
-            from mx.store.memory_duties import MemoryDuties
-            from mx.store.memory_models import MemoryModelStore
-
-            return Backend(MemorySourceStore(), MemoryModelStore(), MemoryDuties())
-        case "kubernetes":
-            return await _open_kubernetes(settings)
-        case "redis":
-            from mx.store.redis import open_redis
-
-            redis = await open_redis(settings.redis, status_ttl_s=settings.sources.status_ttl_s)
-            return Backend(
-                redis.sources, redis.models, redis.duties, clock=redis.clock, upkeep=redis.run_upkeep
-            )
-        case _:
-            from mx.store.sqlite import Database, SqliteDuties, SqliteModelStore, SqliteSourceStore
-
-            database = await Database.open(Path(settings.database.path))
-            return Backend(SqliteSourceStore(database), SqliteModelStore(database), SqliteDuties(database))
-
-
-async def _open_kubernetes(settings: Settings) -> Backend:
-    """Three parts over one connection; they tell the time of the API server."""
-    from mx.store.kubernetes import Cluster, KubernetesDuties, KubernetesModelStore, KubernetesSourceStore
-
-    wanted = settings.kubernetes
-    cluster = await Cluster.connect(
-        namespace=wanted.namespace, clock=SystemClock(), kubeconfig=wanted.kubeconfig
-    )
-    async with AsyncExitStack() as opened:
-        sources = await KubernetesSourceStore.open(cluster)
-        opened.push_async_callback(sources.close)
-        models = await KubernetesModelStore.open(cluster)
-        opened.push_async_callback(models.close)
-        duties = await KubernetesDuties.open(cluster)
-        opened.pop_all()
-    log.info("store in Kubernetes", server=cluster.api.server, namespace=wanted.namespace)
-    return Backend(sources, models, duties, clock=cluster.api.clock)
-
-
-async def _close(*backends: Backend) -> None:
-    """All of it, whatever fails."""
-    async with AsyncExitStack() as stack:
-        for backend in backends:
-            for part in (backend.sources, backend.models, backend.duties):
-                stack.push_async_callback(part.close)
-
-
-def _require_available(settings: Settings, key: str, backend: str, variable: str) -> None:
-    if backend in AVAILABLE_BACKENDS:
-        return
-    origin = settings.origins.get(key)
-    raise SettingsError(
-        (
-            f"{key} = {backend}{f' ({origin})' if origin else ''} is not available in "
-            f"this version of mx; available: {', '.join(AVAILABLE_BACKENDS)}",
-        ),
-        remedy=f"set {variable}=sqlite, or leave it unset",
-    )
+    return tuple(SettingRow(row.key, row.text, str(row.origin)) for row in setting_rows(settings))

@@ -21,7 +21,10 @@ from mx.core.eviction import EvictionPolicy
 from mx.core.model import EntryKey, ProviderName
 from mx.errors import MxError, PermissionDeniedError, UnavailableError
 from mx.logs import event_log
-from mx.ports import Clock, EntryCache, ModelStore
+from mx.ports import Clock, EntryCache, StoreView
+from mx.services.feed_service import FeedService
+from mx.services.feed_tally import FeedTally
+from mx.services.inspection import Inspection
 from mx.services.sources import SourcesService
 from mx.services.transfers import TransfersService
 from mx.wiring import (
@@ -32,10 +35,13 @@ from mx.wiring import (
     model_services,
     open_client_cache,
     owner_name,
+    setting_rows_of,
 )
 
 if TYPE_CHECKING:
     from mx.config import Settings
+    from mx.store.passing_models import PassingModelStore
+    from mx.store.sqlite import SqliteModelStore
 
 log = event_log(__name__)
 
@@ -60,24 +66,47 @@ async def open_local(settings: Settings, *, clock: Clock | None = None) -> Async
     """
     from mx.providers.registry import open_providers
     from mx.store.memory import MemorySourceStore
+    from mx.store.memory_events import MemoryEventStore
+    from mx.store.memory_models import MemoryModelStore
+    from mx.store.memory_view import MemoryView
 
     clock = clock or SystemClock()
     cache = await asyncio.to_thread(_open_caches, settings)
     store, records = await _open_records(settings, cache.root)
     providers = open_providers(_with_own_rights(settings))
+    owner = owner_name(settings)
+    counted = FeedTally(None)
     models, eviction = model_services(
         settings,
         store,
         cache,
         providers,
         clock,
-        owner=owner_name(settings),
+        owner=owner,
         policy=_own_limits(settings),
         evicts=False,
+        tally=counted,
     )
+
     sources = MemorySourceStore()
+    transfers = TransfersService(clock)
+    events = MemoryEventStore()
+    feed = FeedService(
+        sources=sources,
+        models_store=store,
+        models=models,
+        eviction=eviction,
+        transfers=transfers,
+        cache=cache,
+        events=events,
+        clock=clock,
+        name="embedded",
+        owner=owner,
+        always=False,
+    )
+    counted.heard = feed.counted
     try:
-        async with models:
+        async with models, feed:
             (await models.reconcile()).write_to(log)
             services = Services(
                 sources=SourcesService(
@@ -86,7 +115,7 @@ async def open_local(settings: Settings, *, clock: Clock | None = None) -> Async
                     heartbeat_timeout_s=settings.sources.heartbeat_timeout_s,
                     gc_timeout_s=settings.sources.gc_timeout_s,
                 ),
-                transfers=TransfersService(clock),
+                transfers=transfers,
                 store=sources,
                 store_backend="memory",
                 models_store=store,
@@ -94,6 +123,9 @@ async def open_local(settings: Settings, *, clock: Clock | None = None) -> Async
                 eviction=eviction,
                 cache=cache,
                 clock=clock,
+                feed=feed,
+                inspection=Inspection(MemoryView(sources, MemoryModelStore()), _view_of(store)),
+                setting_rows=setting_rows_of(settings),
             )
             yield LocalServices(services, cache.root, records)
     finally:
@@ -137,7 +169,7 @@ def _open_caches(settings: Settings) -> EntryCache:
     return SplitCache(main, {ProviderName.NGC: open_client_cache(settings, ProviderName.NGC)})
 
 
-async def _open_records(settings: Settings, root: Path) -> tuple[ModelStore, str]:
+async def _open_records(settings: Settings, root: Path) -> tuple[PassingModelStore | SqliteModelStore, str]:
     """The store, and where it is in words.
 
     A database that somebody named, that of the server whose cache this is, or one in the cache.
@@ -173,6 +205,16 @@ async def _open_records(settings: Settings, root: Path) -> tuple[ModelStore, str
     except (PermissionDeniedError, UnavailableError) as error:
         why = f"its records can't be kept: {error.message}"
         return PassingModelStore(why=why, remedy=_NAME_ONE), f"nowhere: {why}"
+
+
+def _view_of(store: PassingModelStore | SqliteModelStore) -> StoreView:
+    from mx.store.memory import MemorySourceStore
+    from mx.store.memory_view import MemoryView
+    from mx.store.sqlite import SqliteModelStore, SqliteView
+
+    if isinstance(store, SqliteModelStore):
+        return SqliteView(store.database)
+    return MemoryView(MemorySourceStore(), store)
 
 
 _NAME_ONE = "MODEL_EXPRESS_DATABASE_PATH names a file on a local disk for them"

@@ -48,6 +48,7 @@ DEADLINE_S = 120.0
 
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUNS = re.compile(r"<!-- (runs|runs until stopped) -->\n```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WORDS = re.compile(r"[a-z]+(-[a-z]+)*(\|[a-z]+(-[a-z]+)*)*")  # one command, or several of a noun
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 ENV_NAME = re.compile(r"\b(?:MX|MODEL_EXPRESS)_[A-Z0-9_]+\b")
@@ -124,7 +125,7 @@ def problem_with(command: str) -> str:
             if option not in takes_value:
                 return f"no option {option}"
             is_value = takes_value[option] and not equals
-        elif isinstance(group, TyperGroup) and not elided and re.fullmatch(r"[a-z]+(\|[a-z]+)*", word):
+        elif isinstance(group, TyperGroup) and not elided and WORDS.fullmatch(word):
             names = word.split("|")
             missing = [name for name in names if group.get_command(ctx, name) is None]
             if missing:
@@ -153,6 +154,9 @@ def test_commands_exist(document: Path) -> None:
         ("mx -t 5 source lst", "no command lst"),
         ("mx sauce list", "no command sauce"),
         ("mx source lst", "no command lst"),
+        ("mx model clear-all --dry-run", ""),
+        ("mx model clear|clear-all org/model", ""),
+        ("mx model clear-some", "no command clear-some"),
         ("mx source list --fliter x", "no option --fliter"),
     ],
 )
@@ -307,13 +311,15 @@ WITH_EXAMPLES = [document for document in DOCUMENTS if examples(document)]
 
 
 def fits(expected: tuple[str, ...], output: str) -> bool:
-    """Whether ``output`` is what a document shows; runs of blanks are alike."""
+    """Whether ``output`` is what a document shows; runs of blanks are alike, indents too."""
 
     def pattern(line: str) -> str:
         words = re.escape(re.sub(r"\s+", " ", line.strip())).replace("…", ".*")
         return words.replace(r"\ ", r"\s+").replace(r"\s+.*", r"\s*.*").replace(r".*\s+", r".*\s*")
 
-    lines = "".join(r"(?:.*\n)*" if line.strip() == "…" else pattern(line) + r"\s*\n" for line in expected)
+    lines = "".join(
+        r"(?:.*\n)*" if line.strip() == "…" else rf"[ ]*{pattern(line)}\s*\n" for line in expected
+    )
     return re.fullmatch(lines, output.rstrip("\n") + "\n") is not None
 
 
@@ -321,6 +327,7 @@ def test_comparing_is_strict_where_it_should_be() -> None:
     assert fits(("ok  version 0.1.0  up …",), "ok  version 0.1.0  up 6s\n")
     assert fits(("a", "…", "z"), "a\nb\nc\nz\n")
     assert fits(("a  …  c",), "a   b  c\n")
+    assert fits(("a", "  b  1"), "a\n  b   1\n")
     assert not fits(("ok  version 0.1.0  up …",), "draining  version 0.1.0  up 6s\n")
     assert not fits(("a",), "a\nb\n")
     assert not fits(("a  b",), "a  c\n")

@@ -39,14 +39,18 @@ class Noun:
 
 
 NOUNS = (
-    Noun("source", "Who serves which weights: list, show, withdraw."),
-    Noun("transfer", "Loads that run or ran: list, show."),
+    Noun("tui", "The fleet on one screen, live, with the keys to act."),
+    Noun("source", "Who serves which weights: list, show, stale, withdraw, reap."),
+    Noun("transfer", "Loads that run or ran: list, show, top."),
+    Noun("events", "What happened, and with -f what happens."),
     Noun("model", "Models: download, list, status, stats, validate, clear, clear-all, init."),
     Noun("cache", "The cache: list, show, stats, verify, pin, unpin, evict."),
-    Noun("server", "Start a server, or see how one does."),
+    Noun("server", "Start a server, or see how one does: start, status, settings."),
     Noun("config", "Settings: show with origin, generate, validate."),
     Noun("health", "Whether the server can serve."),
+    Noun("doctor", "What is wrong on this machine, and what to do about it."),
     Noun("api", "Send an action to the server's ApiService."),
+    Noun("completion", "The script that makes a shell complete mx."),
     Noun("demo", "Load on one replica, pull on the others, on this machine."),
     Noun("version", "The version of mx."),
 )
@@ -57,7 +61,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 unreachable, 5 denied, 6 co
 8 timeout, 130 interrupted. With --format json stdout holds one JSON document, also on failure."""
 
 
-# typer gives every app these two; they belong to the root.
+# typer gives every app these two; ``mx completion`` is ours.
 _COMPLETION = ("install_completion", "show_completion")
 
 
@@ -120,8 +124,9 @@ def build() -> LazyGroup:
     command = get_command(app)
     if not isinstance(command, LazyGroup):
         raise TypeError(f"typer built {type(command).__name__} instead of LazyGroup")
-    add_global_options(command, epilog=_EPILOG)
-    command.params.sort(key=lambda param: param.name in _COMPLETION or param.name == "version")
+    add_global_options(command, epilog=_EPILOG, below=False)  # a noun gets them when it is loaded
+    command.params = [param for param in command.params if param.name not in _COMPLETION]
+    command.params.sort(key=lambda param: param.name == "version")
     return command
 
 

@@ -10,28 +10,34 @@ from typing import Annotated
 import typer
 
 from mx.cli import cache_view as view
-from mx.cli import filters, stats_view
+from mx.cli import complete, live, raw_view, stats_view
 from mx.cli.ask import confirm
+from mx.cli.cache_list import WideOption, list_
+from mx.cli.live import WatchOption
 from mx.cli.model_names import entries_of
 from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.progress import Bar
 from mx.client.base import Client
-from mx.core.cache_view import EntryDetail, ListedEntry
+from mx.core.cache_view import EntryDetail
 from mx.core.eviction import EvictionPlan, EvictionRun, EvictionStep, KeepLimits, Shrink
 from mx.core.model import EntryKey, Pin
+from mx.core.server_state import RawRecord
 from mx.core.units import format_age, format_size, parse_duration, parse_size
 from mx.core.verification import EntryVerified, OnFault, Outcome, VerifyProgress
 from mx.errors import ConflictError, IntegrityError, UsageError
 
 app = typer.Typer(no_args_is_help=True)
 
-Row = tuple[ListedEntry, float]
-
-_Model = Annotated[str, typer.Argument(metavar="MODEL", help="NAME or NAME@COMMIT.")]
-_Models = Annotated[
-    list[str] | None, typer.Argument(metavar="[MODEL]...", help="Only these: NAME or NAME@COMMIT.")
+_Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="NAME or NAME@COMMIT.", autocompletion=complete.models),
 ]
-_Wide = Annotated[bool, typer.Option("--wide", "-w", help="Every column, however narrow the terminal.")]
+_Models = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL]...", help="Only these: NAME or NAME@COMMIT.", autocompletion=complete.models
+    ),
+]
 
 
 @app.callback()
@@ -39,72 +45,56 @@ def cache() -> None:
     """The cache: what lies in it, what keeps it there, whether it is sound, and making room."""
 
 
-def row_fields() -> dict[str, filters.Field[Row]]:
-    """Columns for --filter and --sort."""
-    column, number = filters.Field, filters.number
-    return {
-        "model": column(lambda row: row[0].key.name),
-        "revision": column(lambda row: row[0].key.commit),
-        "provider": column(lambda row: row[0].key.provider.value),
-        "status": column(lambda row: row[0].status.value),
-        "size": column(lambda row: row[0].disk_bytes, filters.size),
-        "files": column(lambda row: row[0].files, number),
-        "unused": column(lambda row: row[1], filters.duration),
-        "held": column(lambda row: view.held(row[0])),
-    }
-
-
-@app.command("list")
-def list_(
-    ctx: typer.Context,
-    conditions: Annotated[
-        list[str] | None,
-        typer.Option("--filter", metavar="EXPR", help="As size>1GiB, unused>7d, model~llama; repeatable."),
-    ] = None,
-    sort: Annotated[
-        str, typer.Option("--sort", metavar="FIELD[:desc]", help="Order of the rows.")
-    ] = "unused",
-    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="COUNT", help="At most.")] = None,
-    wide: _Wide = False,
-) -> None:
-    """List entries: each revision, whole or metadata, with what protects it.
-
-    Columns for --filter and --sort: model revision provider status size files unused held.
-
-    JSON: {entries: [{model, revision, provider, weights, status, bytes, pinned, readers, ...}],
-    used_bytes, free_bytes, max_size_bytes}.
-    """
-    run = invocation_of(ctx)
-    fields = row_fields()
-    filters.select([], conditions or (), fields)
-    filters.arrange([], sort, fields)
-    listing = with_client(ctx, lambda client: client.list_models())
-    rows = [(one, view.unused_s(one, listing)) for one in listing.entries]
-    rows = filters.arrange(filters.select(rows, conditions or (), fields), sort, fields)[:limit]
-    document = {
-        "entries": [view.entry_document(one, unused_s) for one, unused_s in rows],
-        "used_bytes": listing.used_bytes,
-        "free_bytes": listing.free_bytes,
-        "max_size_bytes": listing.max_size_bytes,
-    }
-    run.out.emit(document, human=lambda: view.print_entries(run.out, rows, listing, wide=wide))
+app.command("list")(list_)
 
 
 @app.command()
-def show(ctx: typer.Context, model: _Model, wide: _Wide = False) -> None:
+def show(
+    ctx: typer.Context,
+    model: _Model,
+    raw: Annotated[bool, typer.Option("--raw", help="The record as the store holds it, as YAML.")] = False,
+    wide: WideOption = False,
+    watch: WatchOption = False,
+) -> None:
     """Show the entries of a model: files with sizes and digests, pins, readers, who works on it.
 
-    JSON: {entries: [{..., path, claim, leases, shares_with, file_list: [{path, bytes, digest, ...}]}]}.
+    JSON: {entries: [{..., path, claim, leases, shares_with, file_list: [{path, bytes, digest, ...}]}]};
+    with --raw {records: [{backend, place, text}]}.
     """
     run = invocation_of(ctx)
+    if raw and watch:
+        raise UsageError("--raw and --watch exclude each other")
+    if raw:
+        raw_view.show(run, with_client(ctx, lambda client: _raw(client, model)))
+        return
+    if watch:
+        live.watch(ctx, _watched(model, wide))
+        return
     details, now_ms = with_client(ctx, lambda client: _show(client, model))
-    document = {"entries": [view.detail_document(one, now_ms) for one in details]}
+    run.out.emit(_details(details, now_ms), human=lambda: _print_details(run, details, now_ms, wide))
 
-    def human() -> None:
-        for one in details:
-            view.print_detail(run.out, one, now_ms, wide=wide)
 
-    run.out.emit(document, human=human)
+def _details(details: Sequence[EntryDetail], now_ms: int) -> dict[str, object]:
+    return {"entries": [view.detail_document(one, now_ms) for one in details]}
+
+
+def _print_details(run: Invocation, details: Sequence[EntryDetail], now_ms: int, wide: bool) -> None:
+    for one in details:
+        view.print_detail(run.out, one, now_ms, wide=wide)
+
+
+def _watched(model: str, wide: bool) -> live.Whole[tuple[list[EntryDetail], int]]:
+    return live.Whole(
+        subject=lambda fleet: entries_of(model, fleet.listing.entries),
+        read=lambda client, fleet: _show(client, model),
+        document=lambda found: _details(*found),
+        print=lambda run, found, fleet: _print_details(run, found[0], fleet.now_ms, wide),
+    )
+
+
+async def _raw(client: Client, model: str) -> list[RawRecord]:
+    entries = (await client.list_models()).entries
+    return [await client.raw_model(one.key) for one in entries_of(model, entries)]
 
 
 async def _show(client: Client, model: str) -> tuple[list[EntryDetail], int]:
@@ -322,6 +312,7 @@ def stats(
     runs: Annotated[
         int, typer.Option("--runs", min=0, max=100, metavar="COUNT", help="Last evictions to show.")
     ] = 5,
+    watch: WatchOption = False,
 ) -> None:
     """Show what the cache holds by kind, what could go, the limits, and the last evictions with reasons.
 
@@ -329,5 +320,18 @@ def stats(
     disk_bytes, limits, next_run_at_ms, runs: [{victims, survivors, bytes_freed, trigger, ...}]}.
     """
     run = invocation_of(ctx)
+    if watch:
+        live.watch(
+            ctx,
+            live.Whole(
+                subject=lambda fleet: fleet.cache,
+                read=lambda client, fleet: client.cache_stats(runs=runs),
+                document=stats_view.stats_document,
+                print=lambda run, found, fleet: stats_view.print_stats(
+                    run.out, replace(found, now_ms=fleet.now_ms)
+                ),
+            ),
+        )
+        return
     found = with_client(ctx, lambda client: client.cache_stats(runs=runs))
     run.out.emit(stats_view.stats_document(found), human=lambda: stats_view.print_stats(run.out, found))

@@ -31,6 +31,7 @@ def entry_document(entry: ListedEntry, unused_s: float) -> Document:
         "status": entry.status.value,
         "message": entry.message,
         "bytes": entry.disk_bytes,
+        "content_bytes": entry.bytes_total,
         "own_bytes": entry.own_bytes,
         "files": entry.files,
         "unused_s": unused_s,
@@ -70,6 +71,13 @@ _STYLES = {
 }
 
 
+def _size(entry: ListedEntry) -> str:
+    """What the disk has for it; where that is nothing of its own, what it would be."""
+    if entry.disk_bytes or not entry.bytes_total or entry.status is not EntryStatus.DOWNLOADED:
+        return format_size(entry.disk_bytes)
+    return f"shared {format_size(entry.bytes_total)}"
+
+
 def print_entries(
     out: Output, rows: Sequence[tuple[ListedEntry, float]], listing: CacheListing, *, wide: bool
 ) -> None:
@@ -78,7 +86,7 @@ def print_entries(
             f"{one.key.name}{'' if one.key.weights else ' (metadata)'}",
             one.key.commit[:12] or "-",
             Cell(one.status.value, _STYLES[one.status]),
-            format_size(one.disk_bytes),
+            _size(one),
             format_age(unused),
             held(one) or "-",
             str(one.files),
@@ -131,6 +139,7 @@ def print_detail(out: Output, detail: EntryDetail, now_ms: int, *, wide: bool) -
     one = detail.listed
     out.line(str(one.key))
     pin = one.pin
+    content = sum(file.size_bytes for file in detail.files) or one.bytes_total
     until = "" if pin is None or pin.until_ms is None else f" for {span(now_ms, pin.until_ms)}"
     pairs = [
         ("provider", one.key.provider.value),
@@ -138,7 +147,8 @@ def print_detail(out: Output, detail: EntryDetail, now_ms: int, *, wide: bool) -
         ("asked for as", one.requested_revision),
         ("path", detail.root),
         ("status", f"{one.status.value}{f': {one.message}' if one.message else ''}"),
-        ("size", f"{format_size(one.disk_bytes)} in {one.files} files"),
+        ("size", f"{format_size(content)} in {one.files} files"),
+        ("on disk", _on_disk(one, content)),
         ("alone", f"{format_size(one.own_bytes)}, the rest is shared" if detail.shares_with else ""),
         ("shared with", ", ".join(map(str, detail.shares_with))),
         ("used", f"{span(one.last_used_at_ms, now_ms)} ago"),
@@ -166,6 +176,15 @@ def print_detail(out: Output, detail: EntryDetail, now_ms: int, *, wide: bool) -
             for file in detail.files
         ]
         out.table(columns, cells, wide=wide)
+
+
+def _on_disk(entry: ListedEntry, content_bytes: int) -> str:
+    """What a removal could free, and why it is less than the files are long."""
+    if entry.disk_bytes >= content_bytes or entry.status is not EntryStatus.DOWNLOADED:
+        return format_size(entry.disk_bytes)
+    if not entry.disk_bytes:
+        return "nothing of its own: the bytes are shared with files outside mx's cache"
+    return f"{format_size(entry.disk_bytes)}: the rest is shared with files outside mx's cache, or compressed"
 
 
 def _short(digest: str, wide: bool) -> str:

@@ -21,8 +21,11 @@ def demo(
     size: Annotated[str, typer.Option(help="Size of the checkpoint that is made.")] = "1GiB",
     replicas: Annotated[int, typer.Option(help="How many replicas, the one from disk included.")] = 3,
     model: Annotated[Path | None, typer.Option(help="Directory with *.safetensors to use instead.")] = None,
+    hold: Annotated[bool, typer.Option("--hold", help="Let the replicas serve until Ctrl-C.")] = False,
 ) -> None:
     """Start a server and replicas here: one loads from disk, the others pull from its memory over NIXL.
+
+    With --endpoint they use that server instead of one of their own, so that `mx tui` can watch them.
 
     Every segment is verified by digest and every tensor is compared with the file. Exits 0 only
     then. JSON: {verified, seconds, replicas: [{name, strategy, bytes, verified, gbit_s, stages_s,
@@ -37,8 +40,11 @@ def demo(
         size_bytes = parse_size(size)
     except ValueError as error:
         raise UsageError(f"--size: {error}") from error
-    out = invocation_of(ctx).out
-    run = Demo(size_bytes=size_bytes, count=replicas, model=model)
+    invocation = invocation_of(ctx)
+    out = invocation.out
+    endpoint = invocation.flags.get("client.endpoint")
+    server = None if endpoint is None else str(endpoint)
+    run = Demo(size_bytes=size_bytes, count=replicas, model=model, server=server, hold=hold)
     if out.is_json:
         result = run.run()
     else:

@@ -64,7 +64,7 @@ class Failure:
 
 def failure_of(error: BaseException) -> Failure:
     """Translate any exception that reached the edge of the process."""
-    error = _single(error)
+    error = single_error(error)
     if isinstance(error, SettingsError):
         return Failure(error.code, error.exit_code, error.problems or (error.message,), error.remedy)
     if isinstance(error, MxError):
@@ -78,7 +78,7 @@ def failure_of(error: BaseException) -> Failure:
     )
 
 
-def _single(error: BaseException) -> BaseException:
+def single_error(error: BaseException) -> BaseException:
     """A task group wraps what its tasks raise; one error alone is shown as itself."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
@@ -87,6 +87,6 @@ def _single(error: BaseException) -> BaseException:
 
 def wants_traceback(error: BaseException, *, verbosity: int) -> bool:
     """Tracebacks are for defects only, and only on request."""
-    if isinstance(_single(error), MxError):
+    if isinstance(single_error(error), MxError):
         return False
     return verbosity >= 3 or os.environ.get("MX_DEBUG", "") not in ("", "0")

@@ -40,7 +40,7 @@ class LogFormat(StrEnum):
 def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
     """Keep what was given; what was not given leaves an outer level's value alone."""
     run = ctx.find_root().obj
-    if not isinstance(run, Invocation) or ctx.resilient_parsing or value is None or value is False:
+    if not isinstance(run, Invocation) or value is None or value is False:
         return value
     match param.name:
         case "global_endpoint":
@@ -120,14 +120,16 @@ def _declare(
     ] = None,
     global_embedded: Annotated[
         bool,
-        typer.Option("--embedded", help="mx model, mx cache: act on this machine's cache, without a server."),
+        typer.Option(
+            "--embedded", help="mx model, mx cache, mx tui: this machine's cache, without a server."
+        ),
     ] = False,
     global_cache_path: Annotated[
         str | None,
         typer.Option(
             "--cache-path",
             metavar="DIR",
-            help="mx model, mx cache: this machine's cache. [default: Hugging Face's own]",
+            help="mx model, mx cache, mx tui: this machine's cache. [default: Hugging Face's own]",
         ),
     ] = None,
     global_no_shared_storage: Annotated[
@@ -163,17 +165,20 @@ def _declare(
     """The options as typer reads them; never run."""
 
 
-# Of mx model and mx cache only: their help shows them too.
-_OF_CACHE = frozenset(
-    ("global_embedded", "global_cache_path", "global_no_shared_storage", "global_transfer_chunk_size")
-)
+# Of some nouns only: their help shows them too.
+_AT_HOME = {
+    "global_embedded": ("model", "cache", "tui"),
+    "global_cache_path": ("model", "cache", "tui"),
+    "global_no_shared_storage": ("model", "cache"),
+    "global_transfer_chunk_size": ("model", "cache"),
+}
 
 
 class GlobalOption(TyperOption):
     """An option that is documented once, at the root, and accepted everywhere."""
 
     def get_help_record(self, ctx: Context) -> tuple[str, str] | None:
-        at_home = self.name in _OF_CACHE and ctx.info_name in ("model", "cache")
+        at_home = ctx.info_name in _AT_HOME.get(self.name or "", ())
         return super().get_help_record(ctx) if ctx.parent is None or at_home else None
 
 
@@ -205,15 +210,15 @@ def _global_options(*, taken: frozenset[str]) -> list[GlobalOption]:
 
 
 def add_global_options(
-    command: Command, *, epilog: str = "Global options work here too: `mx --help`."
+    command: Command, *, epilog: str = "Global options work here too: `mx --help`.", below: bool = True
 ) -> None:
-    """Let ``command`` and all commands below it take the global options."""
+    """Let ``command`` and, unless they are not there yet, all commands below it take the global options."""
     command.epilog = f"{command.epilog}\n\n{epilog}" if command.epilog else epilog
     command.rich_markup_mode = None  # type: ignore[attr-defined]  # plain help: rich costs more than the rest of it
     taken = frozenset(
         spelling for param in command.params for spelling in (*param.opts, *param.secondary_opts)
     )
     command.params.extend(_global_options(taken=taken))
-    if isinstance(command, TyperGroup):
-        for below in command.commands.values():
-            add_global_options(below)
+    if isinstance(command, TyperGroup) and below:
+        for one in command.commands.values():
+            add_global_options(one)

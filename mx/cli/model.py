@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mx.cli import cache_view as view
-from mx.cli import filters
-from mx.cli.cache import Row, require_sound, row_fields, verified
+from mx.cli import complete, live
+from mx.cli.cache import require_sound, verified
+from mx.cli.cache_list import Query, Row
 from mx.cli.clear import clear_everything, clear_model
 from mx.cli.download import run_download
 from mx.cli.exits import failure_of
+from mx.cli.live import WatchOption
 from mx.cli.machine import look, totals, write_init
 from mx.cli.model_names import ProviderChoice, model_ref
 from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.output import Column
 from mx.client.download import Strategy, Wanted
-from mx.core.cache_view import CacheListing
+from mx.core.cache_view import CacheListing, ListedEntry
 from mx.core.model import EntryStatus
 from mx.core.units import format_size
 from mx.core.verification import OnFault, Outcome
@@ -28,7 +31,12 @@ from mx.wiring_local import find_here
 app = typer.Typer(no_args_is_help=True)
 
 _Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="As org/name, gs://…, s3://…, ngc://…, a directory.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="As org/name, gs://…, s3://…, ngc://…, a directory.",
+        autocompletion=complete.models,
+    ),
 ]
 _Provider = Annotated[
     ProviderChoice | None,
@@ -95,6 +103,7 @@ def list_(
     ] = None,
     sort: Annotated[str, typer.Option("--sort", metavar="FIELD[:desc]", help="Order of the rows.")] = "model",
     limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="COUNT", help="At most.")] = None,
+    watch: WatchOption = False,
 ) -> None:
     """List the models that are there; `mx cache list` shows every entry with its state.
 
@@ -103,22 +112,31 @@ def list_(
     JSON: {total_models, total_size, models: [{provider, name, revision, size, formatted_size, ...}]}.
     """
     run = invocation_of(ctx)
-    fields = row_fields()
-    filters.select([], conditions or (), fields)
-    filters.arrange([], sort, fields)
+    query = Query(conditions or (), sort, limit)
+
+    def rows_of(listing: CacheListing) -> list[Row]:
+        return query.rows(replace(listing, entries=_ready(listing)))
+
+    def document(listing: CacheListing) -> dict[str, object]:
+        return {**totals(listing), "models": _models(run, rows_of(listing), detailed=detailed)}
+
+    if watch:
+        live.watch(
+            ctx,
+            live.Rows(
+                select=lambda fleet: {one.key: one for one, _ in rows_of(fleet.listing)},
+                row=lambda one, fleet: _models(run, [(one, 0.0)], detailed=detailed)[0],
+                whole=lambda fleet: document(fleet.listing),
+                print=lambda run, fleet: _print_models(run, rows_of(fleet.listing)),
+            ),
+        )
+        return
     listing = with_client(ctx, lambda client: client.list_models())
-    rows = filters.select(_ready(listing), conditions or (), fields)
-    rows = filters.arrange(rows, sort, fields)[:limit]
-    document = {**totals(listing), "models": _models(run, rows, detailed=detailed)}
-    run.out.emit(document, human=lambda: _print_models(run, rows))
+    run.out.emit(document(listing), human=lambda: _print_models(run, rows_of(listing)))
 
 
-def _ready(listing: CacheListing) -> list[Row]:
-    return [
-        (entry, view.unused_s(entry, listing))
-        for entry in listing.entries
-        if entry.status is EntryStatus.DOWNLOADED
-    ]
+def _ready(listing: CacheListing) -> tuple[ListedEntry, ...]:
+    return tuple(entry for entry in listing.entries if entry.status is EntryStatus.DOWNLOADED)
 
 
 def _models(run: Invocation, rows: list[Row], *, detailed: bool) -> list[dict[str, object]]:
@@ -170,13 +188,24 @@ def _print_models(run: Invocation, rows: list[Row]) -> None:
 
 
 @app.command()
-def status(ctx: typer.Context) -> None:
+def status(ctx: typer.Context, watch: WatchOption = False) -> None:
     """Show where models are kept, whether the server and its cache are in reach, and how full it is.
 
     JSON: {storage_path, server_endpoint, total_models, total_size, storage_accessible,
     server_available, used_bytes, free_bytes, max_size_bytes}.
     """
     run = invocation_of(ctx)
+    if watch:
+        live.watch(
+            ctx,
+            live.Whole(
+                subject=lambda fleet: (fleet.cache, tuple(fleet.entries.values())),
+                read=lambda client, fleet: look(run, client),
+                document=lambda found: found.document(),
+                print=lambda run, found, fleet: run.out.fields(found.fields()),
+            ),
+        )
+        return
     found = with_client(ctx, lambda client: look(run, client))
     if found.failure is not None:
         if run.out.is_json:
@@ -224,7 +253,10 @@ def clear_all(ctx: typer.Context, force: _Force = False, dry_run: _DryRun = Fals
 @app.command()
 def validate(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="NAME or NAME@COMMIT.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="NAME or NAME@COMMIT.", autocompletion=complete.models),
+    ] = None,
 ) -> None:
     """Check sizes and digests of one model or of all; changes nothing. Exit 7 when something is wrong.
 
@@ -267,7 +299,7 @@ def stats(
     """
     run = invocation_of(ctx)
     listing = with_client(ctx, lambda client: client.list_models())
-    rows = filters.arrange(_ready(listing), "size:desc", row_fields())
+    rows = Query((), "size:desc", None).rows(replace(listing, entries=_ready(listing)))
     document = {**totals(listing), "used_bytes": listing.used_bytes, "free_bytes": listing.free_bytes}
     if detailed:
         document["detailed_models"] = _models(run, rows, detailed=True)

@@ -1,6 +1,7 @@
 """The only writer of stdout (data) and stderr (talk).
 
-In JSON formats stdout holds exactly one JSON document, also when the command fails.
+In JSON formats stdout holds exactly one JSON document, also when the command fails; a command that
+goes on until it is stopped writes one a line.
 Text that came from a server is shown without its control characters.
 """
 
@@ -82,6 +83,11 @@ class Output:
         indent = 2 if self.format is not Format.JSON else None
         self.write(json.dumps(_finite(document), ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
 
+    def record(self, document: object) -> None:
+        """Write one line of a stream of JSON documents, on one line in every format."""
+        self._documents += 1
+        self.write(json.dumps(_finite(document), ensure_ascii=False, allow_nan=False) + "\n")
+
     def line(self, text: str = "") -> None:
         """One line of data for a person."""
         self.write(clean(text) + "\n")
@@ -127,6 +133,10 @@ class Output:
         """Stderr where lines may be drawn over; None where they may not, or where nobody wants them."""
         drawable = self._stderr.isatty() and os.environ.get("TERM") != "dumb"
         return self._stderr if drawable and not self.quiet else None
+
+    def screen(self) -> TextIO | None:
+        """Stdout where data may be drawn over; None where it may not."""
+        return self._stdout if self._stdout.isatty() and os.environ.get("TERM") != "dumb" else None
 
     def fail(self, failure: Failure) -> int:
         """Tell a failure on stderr, and in JSON formats as the one document on stdout; the exit code."""

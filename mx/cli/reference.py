@@ -32,13 +32,16 @@ _HEAD = """\
   when the command fails: `{"success": false, "error": "...", "code": "...", "remedy": "...", "exit_code": N}`.
 - Global options are accepted before the noun, after it and after the verb; the one nearest to the end wins. A
   command that has an option of the same spelling keeps its own: `mx config generate -f yaml` is the form of the
-  file, and `mx api send ACTION -f FILE` is the payload file (`-f human`, `-f json` and `-f json-pretty` stay the
-  format there; a file of such a name is `./json`). `--format` is the format everywhere else.
+  file, `mx events -f` follows (`-f json` is the format there too), and `mx api send ACTION -f FILE` is the payload
+  file (`-f human`, `-f json` and `-f json-pretty` stay the format there; a file of such a name is `./json`).
+  `--format` is the format everywhere else.
 - Tables keep every character in a pipe. On a terminal that is too narrow the last columns are left out, and stderr
   says so. `NO_COLOR` is honoured; no column says anything by colour alone.
 - Errors are a line `error: ...` and, where there is something to do, a line `hint: ...`. `MX_DEBUG=1` or `-vvv` adds
   the traceback of a defect.
-- Completion: `mx --install-completion` for bash, zsh and fish; `mx --show-completion` prints the script.
+- Commands that go on until they are stopped (`--watch`, `mx events -f`, `mx transfer top`) write one JSON document a
+  line, whatever is asked of `json` and `json-pretty`, and end with 0 at Ctrl-C.
+- Completion for bash, zsh and fish, with the names that the server knows: `mx completion`.
 
 ## Exit codes
 

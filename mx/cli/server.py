@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import mx
-from mx.cli import health
-from mx.cli.exits import ExitCode
 from mx.cli.global_options import LogLevel
-from mx.cli.options import invocation_of, with_client
+from mx.cli.options import invocation_of
 from mx.cli.output import Output
-from mx.client.base import Client, ServerHealth, ServerStatus
-from mx.core.units import format_age
-from mx.errors import PreconditionError, SettingsError
+from mx.cli.server_view import settings, status
+from mx.errors import SettingsError
 
 if TYPE_CHECKING:
     from mx.config import Settings
@@ -29,6 +26,10 @@ app = typer.Typer(no_args_is_help=True)
 @app.callback()
 def server() -> None:
     """The mx server: start one, or ask one how it does."""
+
+
+app.command("status")(status)
+app.command("settings")(settings)
 
 
 class SecurityMode(StrEnum):
@@ -127,14 +128,14 @@ def start(
         )
         if value is not None
     }
-    settings = run.settings(scope="server")
-    _check_store(settings)
+    settings_ = run.settings(scope="server")
+    _check_store(settings_)
     if validate_config:
-        _print_settings(run.out, settings)
+        _print_settings(run.out, settings_)
         return
     # The log is what a server has to say; with a JSON format stdout is for the document alone.
-    run.start_logs(settings, sys.stderr if run.out.is_json else sys.stdout)
-    _serve(run.out, settings)
+    run.start_logs(settings_, sys.stderr if run.out.is_json else sys.stdout)
+    _serve(run.out, settings_)
 
 
 def _serve(out: Output, settings: Settings) -> None:
@@ -167,7 +168,7 @@ def _serve(out: Output, settings: Settings) -> None:
 
 def _check_store(settings: Settings) -> None:
     """Raises SettingsError for a store that this version does not have, before anything is opened."""
-    from mx.wiring import AVAILABLE_BACKENDS
+    from mx.wiring_stores import AVAILABLE_BACKENDS
 
     backend = settings.metadata.backend
     if backend not in AVAILABLE_BACKENDS:
@@ -194,72 +195,4 @@ def _print_settings(out: Output, settings: Settings) -> None:
             ],
         },
         human=lambda: out.write(validate_report(settings)),
-    )
-
-
-@app.command()
-def status(ctx: typer.Context) -> None:
-    """Show what the server says about itself: version, store, readiness, sources.
-
-    Exits 1 when it can't serve.
-
-    A published server has no such answer; then what its health says is shown.
-
-    JSON: {version, ready, draining, uptime, store: {...}, sources: {status: count}, listen, settings_file}.
-    """
-    run = invocation_of(ctx)
-    answer = with_client(ctx, _ask)
-    if isinstance(answer, ServerHealth):
-        document = {"published": True, **health.document(answer)}
-        run.out.emit(document, human=lambda: run.out.line(health.sentence(answer)))
-        run.out.say("this server has no admin service: a published one, or one behind a filter")
-        good = answer.status in health.GOOD
-    else:
-        uptime_s = max(0, int(run.now() - answer.started_at_ms / 1000))
-        run.out.emit(status_document(answer, uptime_s), human=lambda: describe(run.out, answer, uptime_s))
-        good = answer.ready and not answer.draining
-    if not good:
-        raise typer.Exit(ExitCode.FAILURE)
-
-
-async def _ask(client: Client) -> ServerStatus | ServerHealth:
-    try:
-        return await client.status()
-    except PreconditionError:
-        return await client.health()
-
-
-def status_document(answer: ServerStatus, uptime_s: int) -> dict[str, object]:
-    """Every member of the answer, in groups."""
-    return {
-        "version": answer.version,
-        "ready": answer.ready,
-        "draining": answer.draining,
-        "started_at_ms": answer.started_at_ms,
-        "uptime": uptime_s,
-        "store": {
-            "backend": answer.store_backend,
-            "ok": answer.store_ok,
-            "latency_ms": answer.store_latency_ms,
-        },
-        "sources": dict(answer.sources_by_status),
-        "listen": answer.listen,
-        "settings_file": answer.settings_file,
-    }
-
-
-def describe(out: Output, answer: ServerStatus, uptime_s: int) -> None:
-    """The answer for a person."""
-    state = "draining" if answer.draining else "ready" if answer.ready else "not ready"
-    store = f"{answer.store_latency_ms:.1f} ms" if answer.store_ok else "can't be reached"
-    counts = ", ".join(f"{count} {name.lower()}" for name, count in answer.sources_by_status.items() if count)
-    out.fields(
-        [
-            ("server", f"{answer.listen}  version {answer.version}"),
-            ("state", state),
-            ("up", format_age(uptime_s)),
-            ("store", f"{answer.store_backend}, {store}"),
-            ("sources", counts or "none"),
-            ("settings", answer.settings_file or "no file"),
-        ]
     )

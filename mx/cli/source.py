@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+from collections.abc import Iterable
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from mx.cli import filters
+from mx.cli import live, raw_view
+from mx.cli.live import WatchOption
 from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.output import Cell, Column
-from mx.cli.pick import pick
+from mx.cli.source_acts import SourceId, choose_rows, find_rows, reap, stale, withdraw
 from mx.cli.source_view import (
     Row,
     SourceDetail,
@@ -24,9 +26,12 @@ from mx.cli.source_view import (
     status_style,
 )
 from mx.client.base import Client
-from mx.core.source import SourceEntry, SourceFilter, SourceStatus, SourceSummary
+from mx.core import filters
+from mx.core.fleet import Fleet
+from mx.core.server_state import RawRecord
+from mx.core.source import SourceEntry, SourceFilter, SourceStatus, SourceSummary, matches
 from mx.core.units import format_age
-from mx.errors import CancelledError, NotFoundError, UsageError
+from mx.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -93,6 +98,7 @@ def list_(
     wide: Annotated[
         bool, typer.Option("--wide", "-w", help="Every column, however narrow the terminal.")
     ] = False,
+    watch: WatchOption = False,
 ) -> None:
     """List workers that hold weights, one row for each rank.
 
@@ -109,16 +115,39 @@ def list_(
     query = SourceFilter(
         model_name=model, worker_rank=rank, status=SourceStatus[status.name] if status is not None else None
     )
-    found = with_client(ctx, lambda client: client.list_sources(query))
-    # Within equal keys: by source, then by rank.
-    rows = sorted(_aged(found, run), key=lambda row: (row[0].source_id, row[0].worker_id, row[0].worker_rank))
-    rows = filters.arrange(filters.select(rows, conditions or (), fields), sort, fields)
-    shown = rows[:limit] if limit else rows
     narrowed = bool(conditions) or query != SourceFilter()
-    document = {"sources": [row_document(row, age) for row, age in shown]}
-    run.out.emit(
-        document, human=lambda: _print_rows(run, shown, total=len(rows), wide=wide, narrowed=narrowed)
-    )
+
+    def wanted(found: Iterable[SourceSummary], run: Invocation) -> list[Row]:
+        # Within equal keys: by source, then by rank.
+        ordered = sorted(found, key=lambda row: (row.source_id, row.worker_id, row.worker_rank))
+        rows = filters.select(_aged(tuple(ordered), run), conditions or (), fields)
+        return filters.arrange(rows, sort, fields)
+
+    def document(found: Iterable[SourceSummary], run: Invocation) -> dict[str, object]:
+        return {"sources": [row_document(row, age) for row, age in wanted(found, run)[: limit or None]]}
+
+    def print_all(found: Iterable[SourceSummary], run: Invocation) -> None:
+        rows = wanted(found, run)
+        _print_rows(run, rows[: limit or None], total=len(rows), wide=wide, narrowed=narrowed)
+
+    def of_fleet(fleet: Fleet) -> list[SourceSummary]:
+        return [row for row in fleet.sources.values() if matches(row, query, fresh_after_ms=None)]
+
+    if watch:
+        live.watch(
+            ctx,
+            live.Rows(
+                select=lambda fleet: {
+                    row.key: row for row, _ in wanted(of_fleet(fleet), run)[: limit or None]
+                },
+                row=lambda row, fleet: row_document(row, max(0.0, (fleet.now_ms - row.updated_at_ms) / 1000)),
+                whole=lambda fleet: document(of_fleet(fleet), run),
+                print=lambda run, fleet: print_all(of_fleet(fleet), run),
+            ),
+        )
+        return
+    found = with_client(ctx, lambda client: client.list_sources(query))
+    run.out.emit(document(found, run), human=lambda: print_all(found, run))
 
 
 _COLUMNS = (
@@ -158,42 +187,41 @@ def _print_rows(run: Invocation, rows: list[Row], *, total: int, wide: bool, nar
         run.out.say(f"{len(rows)} of {total} rows; --limit 0 shows all")
 
 
+app.command("withdraw")(withdraw)
+app.command("stale")(stale)
+app.command("reap")(reap)
+
+
 @app.command()
 def show(
     ctx: typer.Context,
-    source_id: Annotated[
-        str, typer.Argument(metavar="ID", help="Source id, the beginning of one, or a model name.")
-    ],
+    source_id: SourceId,
     worker: Annotated[
         str | None, typer.Argument(metavar="WORKER", help="Worker id, or the beginning of one.")
     ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="The records as the store holds them, as YAML.")] = False,
+    watch: WatchOption = False,
 ) -> None:
     """Show a source: its identity, and each worker's full record.
 
-    JSON: {source_id, model_name, identity, workers: [{worker_id, status, ..., record, peer, pod}]}.
+    JSON: {source_id, model_name, identity, workers: [{worker_id, status, ..., record, peer, pod}]};
+    with --raw {records: [{backend, place, text}]}.
     """
     run = invocation_of(ctx)
+    if raw and watch:
+        raise UsageError("--raw and --watch exclude each other")
+    if raw:
+        raw_view.show(run, with_client(ctx, lambda client: _raw(client, source_id, worker)))
+        return
+    if watch:
+        live.watch(ctx, _watched(source_id, worker, run))
+        return
     detail = with_client(ctx, lambda client: _read(client, source_id, worker, run))
     run.out.emit(detail_document(detail), human=lambda: describe(run.out, detail))
 
 
-async def _find(client: Client, wanted: str, worker: str | None) -> list[SourceSummary]:
-    """The rows of one source, or of one worker of it. Raises NotFoundError, UsageError."""
-    rows = await client.list_sources(SourceFilter())
-    models = {row.source_id: row.model_name for row in rows}
-    chosen = pick(wanted, models, noun="source", listing="mx source list")
-    rows_of = [row for row in rows if row.source_id == chosen]
-    if worker is not None:
-        workers = {row.worker_id: "" for row in rows_of}
-        worker_id = pick(
-            worker, workers, noun=f"worker of source {chosen}", listing=f"mx source show {chosen}"
-        )
-        rows_of = [row for row in rows_of if row.worker_id == worker_id]
-    return sorted(rows_of, key=lambda row: (row.worker_rank, row.worker_id))
-
-
 async def _read(client: Client, wanted: str, worker: str | None, run: Invocation) -> SourceDetail:
-    rows = await _find(client, wanted, worker)
+    rows = await find_rows(client, wanted, worker)
     gate = asyncio.Semaphore(_PARALLEL_READS)
 
     async def read(worker_id: str) -> SourceEntry | None:
@@ -208,77 +236,23 @@ async def _read(client: Client, wanted: str, worker: str | None, run: Invocation
     return SourceDetail(rows=tuple(_aged(tuple(rows), run)), entries=entries)
 
 
-@app.command()
-def withdraw(
-    ctx: typer.Context,
-    source_id: Annotated[
-        str, typer.Argument(metavar="ID", help="Source id, the beginning of one, or a model name.")
-    ],
-    worker: Annotated[
-        str | None,
-        typer.Argument(metavar="WORKER", help="Worker id, or the beginning of one; without it all."),
-    ] = None,
-    rank: Annotated[int | None, typer.Option("--rank", min=0, metavar="RANK", help="This rank only.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be withdrawn, and stop.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Remove records of a source so that no new target chooses it. Weights and running reads stay.
-
-    A worker that is alive publishes itself again with its next heartbeat.
-
-    JSON: {success, dry_run, source_id, withdrawn: [{worker_id, worker_rank, model_name, status}]}.
-    """
-    run = invocation_of(ctx)
-    rows = with_client(ctx, lambda client: _find(client, source_id, worker))
-    doomed = [row for row in rows if rank is None or row.worker_rank == rank]
-    if not doomed:
-        raise NotFoundError(
-            f"source {rows[0].source_id} has no rank {rank}",
-            remedy=f"`mx source show {rows[0].source_id}` lists them",
-        )
-    if not (dry_run or yes):
-        _confirm(run, doomed)
-    withdrawn = doomed if dry_run else with_client(ctx, lambda client: _withdraw(client, doomed))
-    document = {
-        "success": True,
-        "dry_run": dry_run,
-        "source_id": doomed[0].source_id,
-        "withdrawn": [
-            {
-                "worker_id": row.worker_id,
-                "worker_rank": row.worker_rank,
-                "model_name": row.model_name,
-                "status": status_name(row.status),
-            }
-            for row in withdrawn
-        ],
-    }
-    run.out.emit(document, human=lambda: _print_withdrawn(run, withdrawn, doomed, dry_run=dry_run))
+async def _raw(client: Client, wanted: str, worker: str | None) -> list[RawRecord]:
+    return [await client.raw_source(row.key) for row in await find_rows(client, wanted, worker)]
 
 
-def _confirm(run: Invocation, doomed: list[SourceSummary]) -> None:
-    """Ask on stderr, No being the default. Raises UsageError when nobody is there to answer."""
-    what = f"{len(doomed)} record{'s' * (len(doomed) != 1)} of {doomed[0].model_name} ({doomed[0].source_id})"
-    if not sys.stdin.isatty():
-        raise UsageError(
-            f"withdrawing {what} needs a yes", remedy="give --yes, or --dry-run to see the records"
-        )
-    if not typer.confirm(f"withdraw {what}?", default=False, err=True):
-        raise CancelledError("nothing was withdrawn")
+def _watched(wanted: str, worker: str | None, run: Invocation) -> live.Whole[SourceDetail]:
+    def subject(fleet: Fleet) -> object:
+        """All but heartbeats, which change nothing in the records; NotFoundError when it is gone."""
+        rows = choose_rows(tuple(fleet.sources.values()), wanted, worker)
+        return [replace(row, updated_at_ms=0, source_load=None) for row in rows]
 
+    def show_now(run: Invocation, detail: SourceDetail, fleet: Fleet) -> None:
+        rows = tuple(fleet.sources.get(row.key, row) for row, _ in detail.rows)
+        describe(run.out, replace(detail, rows=tuple(_aged(rows, run))))
 
-async def _withdraw(client: Client, rows: list[SourceSummary]) -> list[SourceSummary]:
-    """Those that were still there."""
-    return [row for row in rows if await client.withdraw(row.key)]
-
-
-def _print_withdrawn(
-    run: Invocation, withdrawn: list[SourceSummary], doomed: list[SourceSummary], *, dry_run: bool
-) -> None:
-    verb = "would withdraw" if dry_run else "withdrew"
-    for row in withdrawn:
-        run.out.line(f"{verb} {row.key}  {row.model_name}  {status_name(row.status)}")
-    if gone := len(doomed) - len(withdrawn):
-        run.out.say(f"{gone} left on their own in the meantime")
+    return live.Whole(
+        subject=subject,
+        read=lambda client, fleet: _read(client, wanted, worker, run),
+        document=detail_document,
+        print=show_now,
+    )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from mx.cli import filters
+from mx.cli import complete, live
+from mx.cli.live import WatchOption
 from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.output import Cell, Column, Output
 from mx.cli.pick import pick
+from mx.cli.transfer_top import top
+from mx.core import filters
 from mx.core.transfer import STAGES, TransferReport, TransferState
 from mx.core.units import format_age, format_size
 
@@ -70,6 +74,7 @@ def list_(
     wide: Annotated[
         bool, typer.Option("--wide", "-w", help="Every column, however narrow the terminal.")
     ] = False,
+    watch: WatchOption = False,
 ) -> None:
     """List transfers, the newest first.
 
@@ -83,18 +88,50 @@ def list_(
     # Said before the server is asked: a typo should not cost a round trip.
     filters.select([], conditions or (), fields)
     filters.arrange([], sort, fields)
+
+    def shown(found: Sequence[TransferReport]) -> list[TransferReport]:
+        return wanted(found)[: limit or None]
+
+    def wanted(found: Sequence[TransferReport]) -> list[TransferReport]:
+        reports = [report for report in found if state is None or report.state is TransferState(state.value)]
+        return filters.arrange(filters.select(reports, conditions or (), fields), sort, fields)
+
+    def document(found: Sequence[TransferReport]) -> dict[str, object]:
+        return {"transfers": [report_document(report) for report in shown(found)]}
+
+    def print_all(run: Invocation, found: Sequence[TransferReport]) -> None:
+        reports = wanted(found)
+        _print_reports(run, reports[: limit or None], total=len(reports), wide=wide)
+
+    if watch:
+        live.watch(
+            ctx,
+            live.Rows(
+                select=lambda fleet: {
+                    one.transfer_id: one for one in wanted(fleet.transfers)[: limit or None]
+                },
+                row=lambda report, fleet: report_document(report),
+                whole=lambda fleet: document(fleet.transfers),
+                print=lambda run, fleet: print_all(run, fleet.transfers),
+            ),
+        )
+        return
     found = with_client(ctx, lambda client: client.list_transfers(limit=_ALL))
-    reports = [report for report in found if state is None or report.state is TransferState(state.value)]
-    reports = filters.arrange(filters.select(reports, conditions or (), fields), sort, fields)
-    shown = reports[:limit] if limit else reports
-    document = {"transfers": [report_document(report) for report in shown]}
-    run.out.emit(document, human=lambda: _print_reports(run, shown, total=len(reports), wide=wide))
+    run.out.emit(document(found), human=lambda: print_all(run, found))
+
+
+app.command("top")(top)
 
 
 @app.command()
 def show(
     ctx: typer.Context,
-    transfer_id: Annotated[str, typer.Argument(metavar="ID", help="Transfer id, or the beginning of one.")],
+    transfer_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="Transfer id, or the beginning of one.", autocompletion=complete.transfers
+        ),
+    ],
 ) -> None:
     """Show one transfer: seconds per stage, and what each source gave.
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from mx.core.cache_view import CacheListing, CacheStats, EntryDetail, Removed
 from mx.core.cached import CachedFile
 from mx.core.eviction import EvictionPlan, EvictionRun, EvictionStep, KeepLimits, Shrink
+from mx.core.feed import Event, EventKind, FeedPosition, FeedUpdate
 from mx.core.model import EntryKey, ModelRef, Pin, ProviderName
 from mx.core.progress import EnsureUpdate
+from mx.core.server_state import BackendState, RawRecord, Reaped, SettingRow
+from mx.core.server_state import ServerStatus as ServerStatus
 from mx.core.source import (
     PeerRecord,
     PodReference,
@@ -41,22 +44,6 @@ class ApiReply:
     success: bool
     data: bytes | None
     error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ServerStatus:
-    """What an mx server says about itself; a published server has no such answer."""
-
-    version: str
-    started_at_ms: int
-    ready: bool
-    draining: bool
-    store_backend: str
-    store_ok: bool
-    store_latency_ms: float
-    sources_by_status: Mapping[str, int]
-    listen: str
-    settings_file: str
 
 
 class Client(Protocol):
@@ -185,6 +172,48 @@ class Client(Protocol):
 
     async def cache_stats(self, *, runs: int = 5) -> CacheStats:
         """The cache in short, with its last evictions."""
+        ...
+
+    # The fleet, live. On a published server each is PreconditionError.
+
+    def watch(self, *, resume: FeedPosition | None = None) -> AsyncGenerator[FeedUpdate, None]:
+        """A snapshot, then changes as they happen, until it is closed; with ``resume`` the changes since
+        that position where the server still has them.
+
+        A lost link is told as ``LinkLost`` and mended by itself, with back-off; then changes go on, or a
+        new snapshot comes. Ends with what the server answers to the first call (denied, no such call).
+        """
+        ...
+
+    async def list_events(
+        self, *, limit: int = 100, kinds: Sequence[EventKind] = (), subject: str = ""
+    ) -> tuple[Event, ...]:
+        """Past events, oldest first, the last ``limit`` that match: of these kinds (none: all), with
+        ``subject`` as a part of theirs. As far back as the server keeps them, over restarts."""
+        ...
+
+    async def backend_states(self) -> tuple[BackendState, ...]:
+        """The stores as they are now; an outage is an answer, not an error."""
+        ...
+
+    async def raw_source(self, key: WorkerKey) -> RawRecord:
+        """A source's record as its backend holds it; NotFoundError."""
+        ...
+
+    async def raw_model(self, key: EntryKey) -> RawRecord:
+        """A model's record as its backend holds it; NotFoundError."""
+        ...
+
+    async def mark_stale(self, key: WorkerKey) -> bool:
+        """STALE until its next heartbeat; False when there is no such record."""
+        ...
+
+    async def reap_sources(self, *, dry_run: bool = False) -> Reaped:
+        """One pass of the reaper now, or what it would do."""
+        ...
+
+    async def list_settings(self) -> tuple[SettingRow, ...]:
+        """Every effective setting of the server with its origin, secrets masked."""
         ...
 
     async def close(self) -> None: ...

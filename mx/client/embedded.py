@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 from mx import __version__
@@ -11,8 +13,10 @@ from mx.client.base import ApiReply, ServerHealth, ServerStatus
 from mx.core.cache_view import CacheListing, CacheStats, EntryDetail, Removed
 from mx.core.cached import CachedFile
 from mx.core.eviction import EvictionPlan, EvictionRun, EvictionStep, KeepLimits, Shrink
+from mx.core.feed import Event, EventKind, FeedPosition, FeedUpdate
 from mx.core.model import EntryKey, ModelRef, Pin, ProviderName, is_weight_file
 from mx.core.progress import EnsureUpdate
+from mx.core.server_state import BackendState, RawRecord, Reaped, SettingRow
 from mx.core.source import (
     PeerRecord,
     PodReference,
@@ -178,6 +182,42 @@ class EmbeddedClient:
     async def cache_stats(self, *, runs: int = 5) -> CacheStats:
         of = self._services
         return await cache_stats(of.models, of.eviction, of.cache, of.clock, runs=runs)
+
+    async def watch(self, *, resume: FeedPosition | None = None) -> AsyncGenerator[FeedUpdate, None]:
+        feed = self._services.feed
+        feed.tell_status(await self.status())
+        keeping = asyncio.create_task(
+            feed.keep_status(self.status, changed=asyncio.Event().wait), name="status for the feed"
+        )
+        try:
+            async with aclosing(feed.watch(resume=resume)) as updates:
+                async for update in updates:
+                    yield update
+        finally:
+            keeping.cancel()
+
+    async def list_events(
+        self, *, limit: int = 100, kinds: Sequence[EventKind] = (), subject: str = ""
+    ) -> tuple[Event, ...]:
+        return await self._services.feed.list_events(limit=limit, kinds=kinds, subject=subject)
+
+    async def backend_states(self) -> tuple[BackendState, ...]:
+        return await self._services.inspection.states()
+
+    async def raw_source(self, key: WorkerKey) -> RawRecord:
+        return await self._services.inspection.raw_source(key)
+
+    async def raw_model(self, key: EntryKey) -> RawRecord:
+        return await self._services.inspection.raw_model(key)
+
+    async def mark_stale(self, key: WorkerKey) -> bool:
+        return await self._services.sources.mark_stale(key)
+
+    async def reap_sources(self, *, dry_run: bool = False) -> Reaped:
+        return await self._services.sources.reap_once(dry_run=dry_run)
+
+    async def list_settings(self) -> tuple[SettingRow, ...]:
+        return self._services.setting_rows
 
     async def close(self) -> None:
         return None

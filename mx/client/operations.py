@@ -29,7 +29,7 @@ from mx.core.source import (
 )
 from mx.core.transfer import TransferReport
 from mx.errors import InvalidArgumentError, PreconditionError
-from mx.wire import admin_codec, codec
+from mx.wire import admin_codec, codec, state_codec
 from mx.wire.v1 import admin, api, health, model, p2p
 
 T = TypeVar("T")
@@ -95,18 +95,7 @@ def get_status() -> Operation[ServerStatus]:
     reply: admin.GetServerStatusResponse = yield Call(
         ADMIN, "GetServerStatus", admin.GetServerStatusRequest()
     )
-    return ServerStatus(
-        version=reply.version,
-        started_at_ms=reply.started_at_ms,
-        ready=reply.ready,
-        draining=reply.draining,
-        store_backend=reply.store_backend,
-        store_ok=reply.store_ok,
-        store_latency_ms=reply.store_latency_ms,
-        sources_by_status=dict(reply.sources_by_status),
-        listen=reply.listen,
-        settings_file=reply.settings_file,
-    )
+    return state_codec.decode_status(reply)
 
 
 def publish(

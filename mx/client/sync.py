@@ -6,35 +6,30 @@ Calls go through gRPC's blocking stubs: no event loop of its own, safe to share 
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self
 from uuid import uuid4
 
 import grpc
 
-from mx.client import model_operations, operations
+from mx.client import feed_operations, model_operations, operations
 from mx.client.address import grpc_target
 from mx.client.base import ApiReply, ServerHealth, ServerStatus
-from mx.client.grpc import (
-    CHANNEL_OPTIONS,
-    MAX_RETRIES,
-    RETRY_DELAY_S,
-    TIMEOUT_S,
-    bearer,
-    ended_early,
-    failed,
-    published_ensure,
-)
-from mx.client.operations import Call, NotOfferedError, Operation
+from mx.client.connection import MAX_RETRIES, RETRY_DELAY_S, TIMEOUT_S, ended_early, failed
+from mx.client.grpc import published_ensure
+from mx.client.operations import NotOfferedError
 from mx.client.retry import Attempts, usual
+from mx.client.sync_connection import Silence, SyncConnection
 from mx.core.cache_view import CacheListing, CacheStats, EntryDetail, Removed
 from mx.core.cached import CachedFile, FilePiece, OpenedFiles
 from mx.core.eviction import EvictionPlan, EvictionRun, EvictionStep, KeepLimits, Shrink
+from mx.core.feed import Event, EventKind, FeedPosition, FeedUpdate
 from mx.core.model import EntryKey, ModelRef, Pin, ProviderName
 from mx.core.progress import EnsureUpdate
+from mx.core.server_state import BackendState, RawRecord, Reaped, SettingRow
 from mx.core.source import (
     PeerRecord,
     PodReference,
@@ -49,9 +44,6 @@ from mx.core.transfer import TransferReport
 from mx.core.verification import OnFault, VerifyStep
 from mx.errors import MxError, UnavailableError
 from mx.wire import cache_codec, model_codec
-from mx.wire.v1 import admin, api, health, model, p2p
-
-T = TypeVar("T")
 
 
 class SyncClient:
@@ -65,15 +57,16 @@ class SyncClient:
         max_retries: int = MAX_RETRIES,
         retry_delay_s: float = RETRY_DELAY_S,
         token: Callable[[], str | None] | None = None,
+        role: str = "",
     ) -> None:
         self._target = grpc_target(endpoint)
-        self._timeout_s = timeout_s
-        self._rule = usual(max_retries, retry_delay_s)
-        self._token = token
-        self._lock = threading.Lock()
-        self._channel: grpc.Channel | None = None
-        self._stubs: dict[str, Any] = {}
-        self._closed = threading.Event()
+        self._link = SyncConnection(
+            self._target,
+            timeout_s=timeout_s,
+            rule=usual(max_retries, retry_delay_s),
+            token=token,
+            role=role,
+        )
 
     @property
     def target(self) -> str:
@@ -82,8 +75,9 @@ class SyncClient:
 
     def twin(self) -> SyncClient:
         """Another client of the same server, over a connection of its own."""
-        twin = SyncClient(self._target, timeout_s=self._timeout_s, token=self._token)
-        twin._rule = self._rule
+        link = self._link
+        twin = SyncClient(self._target, timeout_s=link.timeout_s, token=link.token, role=link.role)
+        twin._link.rule = link.rule
         return twin
 
     def __enter__(self) -> Self:
@@ -95,13 +89,13 @@ class SyncClient:
         self.close()
 
     def health(self) -> ServerHealth:
-        return self._run(operations.get_health())
+        return self._link.run(operations.get_health())
 
     def send(self, action: str, *, payload: bytes | None = None) -> ApiReply:
-        return self._run(operations.send(action, payload, uuid4().hex))
+        return self._link.run(operations.send(action, payload, uuid4().hex))
 
     def status(self) -> ServerStatus:
-        return self._run(operations.get_status())
+        return self._link.run(operations.get_status())
 
     def publish(
         self,
@@ -111,77 +105,77 @@ class SyncClient:
         worker_id: str,
         pod: PodReference = PodReference(),
     ) -> str:
-        return self._run(operations.publish(identity, worker, worker_id=worker_id, pod=pod))
+        return self._link.run(operations.publish(identity, worker, worker_id=worker_id, pod=pod))
 
     def announce(self, key: WorkerKey, peer: PeerRecord) -> bool:
-        return self._run(operations.announce(key, peer))
+        return self._link.run(operations.announce(key, peer))
 
     def update_status(self, key: WorkerKey, status: int, *, source_load: float | None = None) -> bool:
-        return self._run(operations.update_status(key, status, source_load=source_load))
+        return self._link.run(operations.update_status(key, status, source_load=source_load))
 
     def list_sources(
         self, query: SourceFilter, *, identity: SourceIdentity | None = None
     ) -> tuple[SourceSummary, ...]:
-        return self._run(operations.list_sources(query, identity))
+        return self._link.run(operations.list_sources(query, identity))
 
     def find_peers(self, identity: SourceIdentity, *, worker_rank: int) -> tuple[SourceSummary, ...]:
-        return self._run(operations.find_peers(identity, worker_rank))
+        return self._link.run(operations.find_peers(identity, worker_rank))
 
     def get_source(self, source_id: str, worker_id: str) -> SourceEntry | None:
-        return self._run(operations.get_source(source_id, worker_id))
+        return self._link.run(operations.get_source(source_id, worker_id))
 
     def withdraw(self, key: WorkerKey) -> bool:
-        return self._run(operations.withdraw(key))
+        return self._link.run(operations.withdraw(key))
 
     def report_transfer(self, report: TransferReport) -> None:
-        self._run(operations.report_transfer(report))
+        self._link.run(operations.report_transfer(report))
 
     def list_transfers(self, *, limit: int = 100) -> tuple[TransferReport, ...]:
-        return self._run(operations.list_transfers(limit))
+        return self._link.run(operations.list_transfers(limit))
 
     def ensure(
         self, ref: ModelRef, *, weights: bool = True, force: bool = False
     ) -> Generator[EnsureUpdate, None, None]:
         call = model_operations.ensure(ref, weights=weights, force=force)
-        attempts = Attempts(self._rule, timeout_s=math.inf, begin_s=time.monotonic())
+        attempts = Attempts(self._link.rule, timeout_s=math.inf, begin_s=time.monotonic())
         while True:
             try:
-                for message in self._open(call):
+                for message in self._link.open(call):
                     update = model_operations.read_update(message, weights=weights)
-                    attempts = Attempts(self._rule, timeout_s=math.inf, begin_s=time.monotonic())
+                    attempts = Attempts(self._link.rule, timeout_s=math.inf, begin_s=time.monotonic())
                     yield update
                     if update.is_last:
                         return
                 failure: MxError = ended_early(ref, self._target)
             except grpc.RpcError as error:
                 failure = failed(error, call, self._target)
-            if self._closed.is_set():
-                raise self._was_closed()
+            if self._link.closed.is_set():
+                raise self._link.was_closed()
             if isinstance(failure, NotOfferedError) and call.service == operations.ADMIN:
                 call = published_ensure(ref, weights=weights, refused=failure)
                 continue
             pause_s = attempts.pause_s(failure, time.monotonic())
             if pause_s is None:
                 raise failure
-            if self._closed.wait(pause_s):
-                raise self._was_closed()
+            if self._link.closed.wait(pause_s):
+                raise self._link.was_closed()
 
     def list_files(self, ref: ModelRef, *, weights: bool = True) -> tuple[CachedFile, ...]:
-        return self._run(model_operations.list_files(ref, weights=weights))
+        return self._link.run(model_operations.list_files(ref, weights=weights))
 
     def open_files(self, key: EntryKey, *, holder: str = "") -> OpenedFiles:
         """A complete entry of the server, open for reading; NotFoundError. Renew it, and close it.
 
         A published server has no such call: NotOfferedError.
         """
-        return self._run(model_operations.open_files(key, holder))
+        return self._link.run(model_operations.open_files(key, holder))
 
     def renew_files(self, ticket: str) -> None:
         """Another life for the ticket; NotFoundError when it has none left."""
-        self._run(model_operations.renew_files(ticket))
+        self._link.run(model_operations.renew_files(ticket))
 
     def close_files(self, ticket: str) -> None:
-        self._run(model_operations.close_files(ticket))
+        self._link.run(model_operations.close_files(ticket))
 
     def stream_files(
         self, ref: ModelRef, *, paths: tuple[str, ...], chunk_bytes: int, silence_s: float
@@ -191,16 +185,16 @@ class SyncClient:
         The published call, never tried again here. Closing the iterator ends the stream.
         """
         call = model_operations.stream_files(ref, paths=paths, chunk_bytes=chunk_bytes)
-        stream = self._open(call)
-        watch = _Silence(stream, silence_s)
+        stream = self._link.open(call)
+        watch = Silence(stream, silence_s)
         try:
             for message in stream:
                 watch.pause()  # the time that our caller takes is not the server's
                 yield model_codec.decode_piece(message)
                 watch.listen()
         except grpc.RpcError as error:
-            if self._closed.is_set():
-                raise self._was_closed() from error
+            if self._link.closed.is_set():
+                raise self._link.was_closed() from error
             if watch.expired:
                 raise UnavailableError(f"{self._target} sent nothing for {silence_s:g} s") from error
             raise failed(error, call, self._target) from error
@@ -209,19 +203,19 @@ class SyncClient:
             stream.cancel()
 
     def delete_model(self, provider: ProviderName, name: str) -> str:
-        return self._run(model_operations.delete_model(provider, name))
+        return self._link.run(model_operations.delete_model(provider, name))
 
     def list_models(self, *, provider: ProviderName | None = None, name: str | None = None) -> CacheListing:
-        return self._run(model_operations.list_models(provider, name))
+        return self._link.run(model_operations.list_models(provider, name))
 
     def show_model(self, key: EntryKey) -> EntryDetail:
-        return self._run(model_operations.show_model(key))
+        return self._link.run(model_operations.show_model(key))
 
     def remove_model(
         self, provider: ProviderName, name: str, *, commit: str | None = None, force: bool = False
     ) -> Removed:
         call = model_operations.remove_model(provider, name, commit=commit, force=force)
-        for update in self._follow(call):
+        for update in self._link.follow(call):
             if (removed := model_operations.read_removal(update)) is not None:
                 return removed
         raise ended_early(name, self._target)
@@ -234,18 +228,18 @@ class SyncClient:
         commit: str | None = None,
         force: bool = False,
     ) -> EvictionPlan:
-        return self._run(model_operations.plan_removal(provider, name, commit=commit, force=force))
+        return self._link.run(model_operations.plan_removal(provider, name, commit=commit, force=force))
 
     def pin_model(self, key: EntryKey, pin: Pin | None) -> None:
-        self._run(model_operations.pin_model(key, pin))
+        self._link.run(model_operations.pin_model(key, pin))
 
     def plan_eviction(self, goal: KeepLimits | Shrink = KeepLimits()) -> EvictionPlan:
-        return self._run(model_operations.plan_eviction(goal))
+        return self._link.run(model_operations.plan_eviction(goal))
 
     def run_eviction(
         self, plan: EvictionPlan, *, told: Callable[[EvictionStep], None] | None = None
     ) -> EvictionRun:
-        for update in self._follow(model_operations.run_eviction(plan)):
+        for update in self._link.follow(model_operations.run_eviction(plan)):
             if (run := model_operations.read_run(update, told)) is not None:
                 return run
         raise ended_early("the eviction", self._target)
@@ -253,115 +247,56 @@ class SyncClient:
     def verify_models(
         self, keys: Sequence[EntryKey] | None = None, *, on_fault: OnFault = OnFault.REPORT
     ) -> Iterator[VerifyStep]:
-        updates = self._follow(model_operations.verify_models(keys, on_fault))
+        updates = self._link.follow(model_operations.verify_models(keys, on_fault))
         return map(cache_codec.decode_verify_step, updates)
 
     def cache_stats(self, *, runs: int = 5) -> CacheStats:
-        return self._run(model_operations.cache_stats(runs))
+        return self._link.run(model_operations.cache_stats(runs))
+
+    # The fleet, live
+
+    def watch(self, *, resume: FeedPosition | None = None) -> Generator[FeedUpdate, None, None]:
+        """As ``Client.watch``, blocking; ``close`` from another thread ends it with UnavailableError."""
+        watching = feed_operations.Watching(resume)
+        while True:
+            failure: MxError = ended_early("the fleet", self._target)
+            try:
+                with closing(self._link.follow(watching.call(), silence_s=feed_operations.SILENCE_S)) as told:
+                    for message in told:
+                        if (update := watching.take(message)) is not None:
+                            yield update
+            except MxError as error:
+                failure = error
+            if self._link.closed.is_set():
+                raise failure
+            lost = watching.lost(failure)
+            yield lost
+            if self._link.closed.wait(lost.retry_in_s):
+                raise self._link.was_closed()
+
+    def list_events(
+        self, *, limit: int = 100, kinds: Sequence[EventKind] = (), subject: str = ""
+    ) -> tuple[Event, ...]:
+        return self._link.run(feed_operations.list_events(limit, kinds, subject))
+
+    def backend_states(self) -> tuple[BackendState, ...]:
+        return self._link.run(feed_operations.backend_states())
+
+    def raw_source(self, key: WorkerKey) -> RawRecord:
+        return self._link.run(feed_operations.raw_source(key))
+
+    def raw_model(self, key: EntryKey) -> RawRecord:
+        return self._link.run(feed_operations.raw_model(key))
+
+    def mark_stale(self, key: WorkerKey) -> bool:
+        return self._link.run(feed_operations.mark_stale(key))
+
+    def reap_sources(self, *, dry_run: bool = False) -> Reaped:
+        return self._link.run(feed_operations.reap_sources(dry_run=dry_run))
+
+    def list_settings(self) -> tuple[SettingRow, ...]:
+        return self._link.run(feed_operations.list_settings())
 
     def close(self) -> None:
         """End the connection; calls that wait in other threads end with UnavailableError."""
-        self._closed.set()
-        with self._lock:
-            channel, self._channel, self._stubs = self._channel, None, {}
-        if channel is not None:
-            channel.close()
-
-    def _run(self, operation: Operation[T]) -> T:
-        try:
-            call = next(operation)
-            while True:
-                try:
-                    reply = self._send(call)
-                except MxError as error:
-                    call = operation.throw(error)
-                else:
-                    call = operation.send(reply)
-        except StopIteration as done:
-            result: T = done.value
-            return result
-
-    def _send(self, call: Call) -> Any:
-        method = getattr(self._stub(call.service), call.method)
-        timeout_s = call.timeout_s(self._timeout_s)
-        attempts = Attempts(call.rule or self._rule, timeout_s=timeout_s, begin_s=time.monotonic())
-        while True:
-            try:
-                return method(
-                    call.request, timeout=attempts.timeout_s(time.monotonic()), metadata=bearer(self._token)
-                )
-            except grpc.RpcError as error:
-                if self._closed.is_set():
-                    raise self._was_closed() from error
-                failure = failed(error, call, self._target)
-                pause_s = attempts.pause_s(failure, time.monotonic())
-                if pause_s is None:
-                    raise failure from error
-            except ValueError as error:  # what gRPC raises on a closed channel
-                if not self._closed.is_set():
-                    raise
-                raise self._was_closed() from error
-            if self._closed.wait(pause_s):
-                raise self._was_closed()
-
-    def _follow(self, call: Call) -> Iterator[Any]:
-        """The messages of a stream that is not asked for twice."""
-        stream = self._open(call)
-        try:
-            yield from stream
-        except grpc.RpcError as error:
-            if self._closed.is_set():
-                raise self._was_closed() from error
-            raise failed(error, call, self._target) from error
-        finally:
-            stream.cancel()
-
-    def _open(self, call: Call) -> Any:
-        """A stream without a deadline."""
-        return getattr(self._stub(call.service), call.method)(call.request, metadata=bearer(self._token))
-
-    def _stub(self, service: str) -> Any:
-        with self._lock:
-            if self._closed.is_set():
-                raise self._was_closed()
-            if self._channel is None:
-                channel = self._channel = grpc.insecure_channel(self._target, options=CHANNEL_OPTIONS)
-                self._stubs = {
-                    operations.API: api.ApiServiceStub(channel),
-                    operations.HEALTH: health.HealthServiceStub(channel),
-                    operations.P2P: p2p.P2pServiceStub(channel),
-                    operations.ADMIN: admin.AdminServiceStub(channel),
-                    operations.MODEL: model.ModelServiceStub(channel),
-                }
-            return self._stubs[service]
-
-    def _was_closed(self) -> UnavailableError:
-        return UnavailableError(f"the connection to {self._target} was closed")
-
-
-class _Silence:
-    """Cancels a stream that says nothing: gRPC bounds whole calls, not the time between messages."""
-
-    def __init__(self, stream: Any, limit_s: float) -> None:
-        self._stream = stream
-        self._limit_s = limit_s
-        self._since_s = time.monotonic()
-        self._ended = threading.Event()
-        self.expired = False
-        threading.Thread(target=self._watch, name="mx-silence", daemon=True).start()
-
-    def listen(self) -> None:
-        self._since_s = time.monotonic()
-
-    def pause(self) -> None:
-        self._since_s = math.inf
-
-    def end(self) -> None:
-        self._ended.set()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(min(1.0, self._limit_s)):
-            if time.monotonic() - self._since_s >= self._limit_s:
-                self.expired = True
-                self._stream.cancel()
-                return
+        self._link.close()

@@ -53,6 +53,7 @@ class ServerSettings:
     metrics_scheme: str = option(Text(), env=("MX_METRICS_SCHEME",))
     metrics_model_names: bool = option(Flag())
     grace_s: float = option(Duration())
+    admin_read_only: bool = option(Flag(), env=("MODEL_EXPRESS_ADMIN_READ_ONLY",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,7 +55,7 @@ def listing_of(
     records: Iterable[ModelRecord], *, usage: CacheUsage, max_size_bytes: int | None, now_ms: int
 ) -> CacheListing:
     return CacheListing(
-        entries=tuple(_listed(record, usage, now_ms) for record in records),
+        entries=tuple(listed(record, usage, now_ms) for record in records),
         used_bytes=usage.used_bytes,
         free_bytes=usage.free_bytes,
         disk_bytes=usage.disk_bytes,
@@ -64,7 +64,8 @@ def listing_of(
     )
 
 
-def _listed(record: ModelRecord, usage: CacheUsage, now_ms: int) -> ListedEntry:
+def listed(record: ModelRecord, usage: CacheUsage, now_ms: int) -> ListedEntry:
+    """The row of a record."""
     size = usage.entries.get(record.key, _NOTHING)
     claim = record.claim if is_claimed(record, now_ms=now_ms) else None
     return ListedEntry(
@@ -135,7 +136,7 @@ def detail_of(
             shares_with.append(key)
     files = () if entry is None else entry.files
     return EntryDetail(
-        listed=_listed(record, usage, now_ms),
+        listed=listed(record, usage, now_ms),
         root="" if entry is None else str(entry.root),
         completed_at_ms=0 if entry is None else entry.completed_at_ms,
         files=tuple(

@@ -45,7 +45,8 @@ class TransferReport:
     ``stages_s`` holds seconds per stage in the order of STAGES, and stages overlap. ``agent`` is the
     wait for the transfer library to start, where that had not finished before. ``read`` is wall time
     from the first read posted to the last one finished; ``verify`` is what verification added after
-    that. ``verify_cpu_s`` is the time spent computing digests, most of it during reads.
+    that. ``verify_cpu_s`` is the time spent computing digests, most of it during reads. While a load
+    runs the stages are those that it has reached, and the last one is where it is.
     """
 
     transfer_id: str

@@ -72,14 +72,27 @@ class DemoReport:
 class Demo:
     """One run. ``replicas`` can be read from another thread while ``run`` works."""
 
-    def __init__(self, *, size_bytes: int, count: int, model: Path | None) -> None:
-        """Raises InvalidArgumentError for fewer than two replicas."""
+    def __init__(
+        self,
+        *,
+        size_bytes: int,
+        count: int,
+        model: Path | None,
+        server: str | None = None,
+        hold: bool = False,
+    ) -> None:
+        """``server`` is one that runs; None: one of its own. ``hold``: the replicas serve until Ctrl-C.
+
+        Raises InvalidArgumentError for fewer than two replicas.
+        """
         if count < 2:
             raise InvalidArgumentError("the demo needs two replicas or more: one to load, one to pull")
         self.replicas = tuple(Replica(f"replica-{i + 1}") for i in range(count))
         self.step = "starting"
         self._size_bytes = size_bytes
         self._model = model
+        self._server = server
+        self._hold = hold
         self._changed = threading.Condition()
 
     def run(self) -> DemoReport:
@@ -88,8 +101,10 @@ class Demo:
         with contextlib.ExitStack() as stack:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mx-demo-")))
             directory = self._checkpoint(work)
-            self.step = "starting the server"
-            server = stack.enter_context(_server(work))
+            server = self._server
+            if server is None:
+                self.step = "starting the server"
+                server = stack.enter_context(_server(work))
             logs = [stack.enter_context(tempfile.TemporaryFile()) for _ in self.replicas]
             stack.callback(self._stop)
             first, *others = self.replicas
@@ -100,9 +115,20 @@ class Demo:
             for replica, log in zip(others, logs[1:], strict=True):
                 self._start(replica, server, directory, log, from_disk=False)
             self._wait(tuple(others))
+            if self._hold:
+                with contextlib.suppress(KeyboardInterrupt):
+                    self._serve()
             self.step = "done"
         rows = tuple(replica.row for replica in self.replicas)
         return DemoReport(all(bool(row["verified"]) for row in rows), time.monotonic() - started, rows)
+
+    def _serve(self) -> None:
+        """Until Ctrl-C, or until no replica is left; who looks on may kill one."""
+        pids = ", ".join(f"{one.name} is process {one.process.pid}" for one in self.replicas if one.process)
+        self.step = f"the replicas serve until Ctrl-C: {pids}"
+        with self._changed:
+            while any(one.process is not None and one.process.poll() is None for one in self.replicas):
+                self._changed.wait(0.5)
 
     def _checkpoint(self, work: Path) -> Path:
         if self._model is not None:
@@ -152,6 +178,8 @@ class Demo:
                 self._changed.notify_all()
         code = process.wait()
         with self._changed:
+            if replica.state == "serving":
+                replica.state = "gone"
             if not replica.over:
                 replica.error = f"{replica.name} ended with code {code}: {_tail(replica.stderr)}"
             self._changed.notify_all()

@@ -65,6 +65,7 @@ def run(task: Task) -> None:
     from mx.core.source import SourceIdentity
     from mx.transfer.engine import TransferEngine
     from mx.transfer.outcome import LocalTensors
+    from mx.wire.roles import WORKER
 
     settings = load_settings(
         flags={
@@ -75,7 +76,7 @@ def run(task: Task) -> None:
         },
         scope="worker",
     )
-    client = SyncClient(task.server)
+    client = SyncClient(task.server, role=WORKER)
     identity = SourceIdentity(model_name=task.model_name, mx_version="mx-demo", dtype="bfloat16")
     engine = TransferEngine(settings, client=client, identity=identity, worker_rank=0, worker_id=task.name)
     try:

@@ -76,8 +76,11 @@ def _wait(watched: int, key: WorkerKey, address: str, token_path: Path) -> None:
     # Imported before the wait: at the end every millisecond is one in which peers try a dead source.
     from mx.client.sync import SyncClient
     from mx.client.token import TokenFile
+    from mx.wire.roles import WORKER
 
-    with SyncClient(address, timeout_s=_CALL_S, max_retries=3, token=TokenFile(token_path)) as client:
+    with SyncClient(
+        address, timeout_s=_CALL_S, max_retries=3, token=TokenFile(token_path), role=WORKER
+    ) as client:
         select.select([watched], [], [])
         # Nobody reads what this process says; the record expires by itself.
         with contextlib.suppress(MxError):

@@ -9,6 +9,7 @@ from mx.client.token import TokenFile
 from mx.config import Settings
 from mx.errors import MxError, UnavailableError
 from mx.transfer.service import ServiceClient
+from mx.wire.roles import WORKER
 
 _PROBE_S: Final = 1.0
 # Discovery stands between a cold worker and its disk: it may not take long to learn of a dead server.
@@ -28,11 +29,11 @@ def connect(settings: Settings) -> SyncClient | ServiceClient:
     token = TokenFile(client.auth_token_path, ttl_s=client.auth_token_ttl_s)
     address = worker.server_address
     if not settings.origins["worker.server_address"].explicit:
-        with SyncClient(address, timeout_s=_PROBE_S, max_retries=0, token=token) as probe:
+        with SyncClient(address, timeout_s=_PROBE_S, max_retries=0, token=token, role=WORKER) as probe:
             try:
                 probe.health()
             except MxError as error:
                 raise UnavailableError(
                     f"no mx server at {address}", remedy="set MODEL_EXPRESS_URL to use one"
                 ) from error
-    return SyncClient(address, timeout_s=min(client.timeout_s, _CALL_S), token=token)
+    return SyncClient(address, timeout_s=min(client.timeout_s, _CALL_S), token=token, role=WORKER)

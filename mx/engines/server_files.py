@@ -28,6 +28,7 @@ from mx.core.model import (
 from mx.core.progress import EnsureUpdate
 from mx.core.units import format_size
 from mx.providers.cache import DiskCache
+from mx.wire.roles import WORKER
 from mx.wiring import open_client_cache
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class ServerFiles:
         settings = self._settings
         token = TokenFile(settings.client.auth_token_path, ttl_s=settings.client.auth_token_ttl_s)
         with SyncClient(
-            settings.worker.server_address, timeout_s=settings.client.timeout_s, token=token
+            settings.worker.server_address, timeout_s=settings.client.timeout_s, token=token, role=WORKER
         ) as client:
             return receive_blocking(
                 client,

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc.aio
 
+from mx.core.server_state import ServerStatus
 from mx.core.source import source_id
 from mx.errors import InvalidArgumentError
 from mx.server.cache_admin import CacheCalls
+from mx.server.feed_admin import FeedCalls
 from mx.server.models import SILENCE_S, never_silent
 from mx.server.readiness import Readiness
+from mx.server.roles import Roles
 from mx.services.listing import list_cache
 from mx.services.tickets import FileTickets
-from mx.wire import admin_codec, models_admin_codec
+from mx.wire import admin_codec, models_admin_codec, state_codec
 from mx.wire.codec import build, decode_identity
 from mx.wire.v1 import admin
 from mx.wiring import Services
@@ -47,7 +50,7 @@ class FilesPlace:
     hosts: tuple[str, ...] = ()
 
 
-class AdminService(CacheCalls):
+class AdminService(CacheCalls, FeedCalls):
     def __init__(
         self,
         facts: ServerFacts,
@@ -56,8 +59,11 @@ class AdminService(CacheCalls):
         services: Services,
         tickets: FileTickets,
         place: FilesPlace,
+        roles: Roles,
     ) -> None:
-        super().__init__(services)
+        CacheCalls.__init__(self, services)
+        FeedCalls.__init__(self, services)
+        self._roles = roles
         self._facts = facts
         self._readiness = readiness
         self._services = services
@@ -67,22 +73,26 @@ class AdminService(CacheCalls):
         self._transfers = services.transfers
 
     async def GetServerStatus(
-        self, _request: admin.GetServerStatusRequest, _context: Context, /
+        self, _request: admin.GetServerStatusRequest, context: Context, /
     ) -> admin.GetServerStatusResponse:
+        status = await self.status()
+        return state_codec.encode_status(replace(status, read_only=self._roles.is_read_only(context)))
+
+    async def status(self) -> ServerStatus:
+        """As a caller who is an operator gets it."""
         await self._readiness.check()
-        counts = dict(await self._sources.counts()) if self._readiness.store_ok else {}
-        facts = self._facts
-        return admin.GetServerStatusResponse(
-            version=facts.version,
-            started_at_ms=facts.started_at_ms,
+        return ServerStatus(
+            version=self._facts.version,
+            started_at_ms=self._facts.started_at_ms,
             ready=self._readiness.serving,
             draining=self._readiness.draining,
-            store_backend=facts.store_backend,
+            store_backend=self._facts.store_backend,
             store_ok=self._readiness.store_ok,
             store_latency_ms=self._readiness.store_latency_ms,
-            sources_by_status=counts,
-            listen=facts.listen,
-            settings_file=facts.settings_file,
+            sources_by_status=dict(await self._sources.counts()) if self._readiness.store_ok else {},
+            listen=self._facts.listen,
+            settings_file=self._facts.settings_file,
+            read_only=self._roles.read_only,
         )
 
     async def AnnouncePeer(

@@ -32,8 +32,10 @@ from mx.server.probes import (
     standard_health_handler,
 )
 from mx.server.readiness import Readiness, process_age_s
+from mx.server.roles import Roles
 from mx.server.signals import Signals
 from mx.server.sources import P2pService
+from mx.services.feed_service import FeedService
 from mx.services.tickets import FileTickets
 from mx.wire.v1 import admin, api, health, model, p2p
 from mx.wiring import Services, open_services
@@ -64,7 +66,7 @@ SERVICE_NAMES = (
     admin.AdminService_NAME,
     HEALTH_V1_NAME,
 )
-# Answered while draining: who asks wants to know just that.
+# Not counted as in flight, and answered while draining: who asks wants to know just that.
 _PROBES = frozenset(
     {
         f"/{health.HealthService_NAME}/GetHealth",
@@ -72,6 +74,8 @@ _PROBES = frozenset(
         f"/{HEALTH_V1_NAME}/Watch",
         f"/{HEALTH_V1_NAME}/List",
         f"/{admin.AdminService_NAME}/GetServerStatus",
+        # Never ends by itself, and would hold up the end of everything else; the feed refuses and ends it.
+        f"/{admin.AdminService_NAME}/Watch",
     }
 )
 # Successes worth a line at INFO; heartbeats and listings are too many.
@@ -88,6 +92,7 @@ _NOTED = frozenset(
 _WALKS = frozenset(
     f"/{admin.AdminService_NAME}/{name}" for name in ("PlanEviction", "PlanRemoval", "GetCacheStats")
 )
+_DRAINING = "the server is draining: it shuts down"
 # For answers on their way when everything else has been waited for.
 _LAST_WORDS_S = 0.25
 
@@ -114,6 +119,7 @@ class RunningServer:
     readiness: Readiness
     traffic: Traffic
     metrics: ServerMetrics
+    _feed: FeedService
     _server: grpc.aio.Server
 
     async def drain(self, grace_s: float, *, force: asyncio.Event | None = None) -> bool:
@@ -122,6 +128,7 @@ class RunningServer:
         ``force`` ends the waiting early.
         """
         self.readiness.drain()
+        self._feed.end_watches(_DRAINING)
         waiting = asyncio.ensure_future(self.traffic.wait_idle())
         forced = asyncio.ensure_future((force or asyncio.Event()).wait())
         try:
@@ -145,12 +152,14 @@ async def running_server(
     unary_limit_s: float = UNARY_LIMIT_S,
     http: HttpPlace | None = None,
     metrics: ServerMetrics | None = None,
+    read_only: bool = False,
 ) -> AsyncIterator[RunningServer]:
     """Listen while the body runs; ``port`` 0 takes a free one. Services stay their opener's.
 
     ``legacy_tensors`` fills the deprecated field of GetMetadata too, for clients older than the
     oneof; ``unary_limit_s`` bounds a call whose client gave no deadline. ``http`` None listens for
-    gRPC only; ``metrics`` are those that the services were opened with, if any.
+    gRPC only; ``metrics`` are those that the services were opened with, if any. ``read_only``: operators
+    may look and not change.
 
     Raises SettingsError when nothing can listen there.
     """
@@ -181,8 +190,9 @@ async def running_server(
         if web is not None:
             metrics.watch_http(web.counts)
         place = FilesPlace() if web is None else FilesPlace(web.port, await local_hosts(host))
+        roles = Roles(read_only=read_only)
         admin_service = AdminService(
-            facts, readiness=readiness, services=services, tickets=tickets, place=place
+            facts, readiness=readiness, services=services, tickets=tickets, place=place, roles=roles
         )
         handlers = _handlers(
             services,
@@ -202,6 +212,7 @@ async def running_server(
                     unary_limit_s=unary_limit_s,
                     walks=_WALKS,
                     called=metrics.called,
+                    require=roles.require,
                 )
                 for handler in handlers
             ]
@@ -214,9 +225,14 @@ async def running_server(
         watchers = [
             asyncio.create_task(readiness.watch_store(), name="store watch"),
             asyncio.create_task(metrics.keep_reading(services), name="values for metrics"),
+            asyncio.create_task(
+                services.feed.keep_status(admin_service.status, changed=readiness.wait_changed),
+                name="status for the feed",
+            ),
         ]
+        services.feed.tell_started(__version__)
         try:
-            yield RunningServer(listen, bound, web, readiness, traffic, metrics, server)
+            yield RunningServer(listen, bound, web, readiness, traffic, metrics, services.feed, server)
         finally:
             for watcher in watchers:
                 watcher.cancel()
@@ -312,6 +328,7 @@ async def serve(
                 settings_file="" if config_file is None else str(config_file),
                 http=_http_place(settings),
                 metrics=metrics,
+                read_only=settings.server.admin_read_only,
             ) as server:
                 log.info(
                     "server listening",

@@ -44,6 +44,14 @@ def _nobody_counts(_method: str, _code: str, _seconds: float) -> None:
     return None
 
 
+# Asked before each call: method, request, context.
+Require = Callable[[str, Any, Context], None]
+
+
+def _everybody_may(_method: str, _request: Any, _context: Context) -> None:
+    return None
+
+
 if TYPE_CHECKING:
     _GenericHandler = grpc.GenericRpcHandler[Any, Any]
 else:  # generic in the type stubs only
@@ -89,7 +97,8 @@ class Guard(_GenericHandler):
 
     ``open_while_draining`` are methods (/package.Service/Method) that are answered to the end and
     aren't counted as in flight; ``noted`` those whose success is worth a line at INFO instead of DEBUG.
-    ``walks`` are those that may take WALK_LIMIT_S. ``called`` is told how each call ended.
+    ``walks`` are those that may take WALK_LIMIT_S. ``called`` is told how each call ended; ``require``
+    raises PermissionDeniedError for a request that its caller may not make.
     """
 
     def __init__(
@@ -102,8 +111,10 @@ class Guard(_GenericHandler):
         unary_limit_s: float = UNARY_LIMIT_S,
         walks: frozenset[str] = frozenset(),
         called: Called = _nobody_counts,
+        require: Require = _everybody_may,
     ) -> None:
         self._inner = inner
+        self._require = require
         self._called = called
         self._traffic = traffic
         self._open = open_while_draining
@@ -142,6 +153,7 @@ class Guard(_GenericHandler):
         async def call(data: bytes, context: Context) -> Any:
             async with self._guarded(method, context):
                 request = _parsed(method, parse, data)
+                self._require(method, request, context)
                 try:
                     async with asyncio.timeout(limit_s) as bound:
                         return await behavior(request, context)
@@ -157,12 +169,12 @@ class Guard(_GenericHandler):
         behavior, parse = inner.unary_stream, inner.request_deserializer
 
         async def call(data: bytes, context: Context) -> None:
-            async with (
-                self._guarded(method, context),
-                aclosing(behavior(_parsed(method, parse, data), context)) as replies,
-            ):
-                async for reply in replies:
-                    await context.write(reply)
+            async with self._guarded(method, context):
+                request = _parsed(method, parse, data)
+                self._require(method, request, context)
+                async with aclosing(behavior(request, context)) as replies:
+                    async for reply in replies:
+                        await context.write(reply)
 
         return call
 

@@ -17,6 +17,7 @@ from mx.core.counts import (
     DownloadStarted,
     ModelWanted,
 )
+from mx.core.feed import Moving
 from mx.core.model import EntryKey, EntryStatus, ModelRecord
 from mx.core.progress import EnsureUpdate, RateMeter, describe, time_left_s
 from mx.core.transitions import is_claimed
@@ -98,6 +99,20 @@ class Job:
                 return
             # What came while the listener was busy is there already: then there is no wait.
             await changed.wait()
+
+    @property
+    def moving(self) -> Moving:
+        """How far it is."""
+        now = self._latest
+        return Moving(
+            now.bytes_done,
+            now.bytes_total,
+            now.files_done,
+            now.files_total,
+            rate=now.rate,
+            eta_s=now.eta_s,
+            waiters=self.listeners,
+        )
 
     def end(self, update: EnsureUpdate) -> None:
         """Tell everybody how it ended; later words change nothing."""

@@ -12,6 +12,7 @@ from typing import NoReturn, Self
 
 from mx.core.cached import CachedEntry
 from mx.core.counts import CacheAnswer, ModelsRemoved, ModelWanted
+from mx.core.feed import Moving
 from mx.core.model import (
     EntryKey,
     EntryStatus,
@@ -229,6 +230,10 @@ class ModelsService:
         """Pin, or unpin with None; NotFoundError when there is no such entry."""
         if not await self._store.pin(key, pin):
             raise NotFoundError(f"{key} has no record, or is being removed", remedy="mx cache list shows all")
+
+    def moving(self) -> dict[EntryKey, Moving]:
+        """The downloads under way in this process, and how many of its callers wait for each."""
+        return {key: job.moving for key, job in self._jobs.items() if job.download is not None}
 
     # Delete and maintain
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NoReturn
 
 from mx.core.counts import SourcesReaped
+from mx.core.server_state import Reaped
 from mx.core.source import (
     PeerRecord,
     PodReference,
@@ -29,15 +30,6 @@ from mx.services.shared_work import SharedWork
 log = event_log(__name__)
 
 _STATUS_NUMBERS = frozenset(map(int, SourceStatus))
-
-
-@dataclass(frozen=True, slots=True)
-class ReapReport:
-    """What one pass of the reaper saw and did. Times are the server's."""
-
-    seen: int
-    marked: tuple[WorkerKey, ...] = ()
-    removed: tuple[WorkerKey, ...] = ()
 
 
 class SourcesService:
@@ -155,8 +147,25 @@ class SourcesService:
             str(number): count for number, count in found.items() if number not in names
         }
 
-    async def reap_once(self) -> ReapReport:
-        """Mark the silent, remove the long silent. A heartbeat that arrives meanwhile wins."""
+    async def mark_stale(self, key: WorkerKey) -> bool:
+        """STALE until its next heartbeat, because a person says so; False when there is no such record."""
+        _require_ids(key)
+        while True:
+            query = SourceFilter(source_id=key.source_id, worker_rank=key.worker_rank)
+            rows = await self._store.list_sources(query, fresh_after_ms=None)
+            row = next((one for one in rows if one.key == key), None)
+            if row is None or row.status == SourceStatus.STALE:
+                return row is not None
+            # A heartbeat in between wins, and is looked at again.
+            now_ms = self._clock.now_ms()
+            if await self._store.mark_stale(key, observed_ms=row.updated_at_ms, now_ms=now_ms):
+                return True
+
+    async def reap_once(self, *, dry_run: bool = False) -> Reaped:
+        """Mark the silent, remove the long silent. A heartbeat that arrives meanwhile wins.
+
+        With ``dry_run`` nothing changes: what a pass would do now.
+        """
         seen = 0
         marked: list[WorkerKey] = []
         removed: list[WorkerKey] = []
@@ -166,16 +175,17 @@ class SourcesService:
             age_ms = now_ms - row.updated_at_ms
             observed_ms = row.updated_at_ms
             if row.status == SourceStatus.STALE:
-                if age_ms > self._gc_timeout_ms and await self._store.remove(
-                    row.key, observed_ms=observed_ms
+                if age_ms > self._gc_timeout_ms and (
+                    dry_run or await self._store.remove(row.key, observed_ms=observed_ms)
                 ):
                     removed.append(row.key)
-            elif age_ms > self._heartbeat_timeout_ms and await self._store.mark_stale(
-                row.key, observed_ms=observed_ms, now_ms=now_ms
+            elif age_ms > self._heartbeat_timeout_ms and (
+                dry_run or await self._store.mark_stale(row.key, observed_ms=observed_ms, now_ms=now_ms)
             ):
                 marked.append(row.key)
-        self._tally.add(SourcesReaped(len(marked), len(removed)))
-        return ReapReport(seen=seen, marked=tuple(marked), removed=tuple(removed))
+        if not dry_run:
+            self._tally.add(SourcesReaped(len(marked), len(removed)))
+        return Reaped(seen=seen, marked=tuple(marked), removed=tuple(removed))
 
     async def run_reaper(self, interval_s: float) -> NoReturn:
         """Reap now and then every ``interval_s``, until cancelled. Outlives outages of the store.
@@ -201,7 +211,7 @@ class SourcesService:
         return self._clock.now_ms() - self._heartbeat_timeout_ms
 
 
-def _log_reaped(report: ReapReport) -> None:
+def _log_reaped(report: Reaped) -> None:
     for event, keys in (("source went stale", report.marked), ("source removed", report.removed)):
         for key in keys:
             log.info(event, source_id=key.source_id, worker_id=key.worker_id, worker_rank=key.worker_rank)

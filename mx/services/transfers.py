@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mx.core.transfer import TransferReport, TransferState
@@ -21,12 +22,20 @@ class _Transfer:
     report: TransferReport
 
 
+def _nobody(_report: TransferReport) -> None: ...
+
+
 class TransfersService:
-    """Reports in memory: bounded, lost with the process, never in anybody's way."""
+    """Reports in memory: bounded, lost with the process, never in anybody's way.
+
+    ``tell`` (set by whoever wants to know) hears of each as it would be listed now.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._reported = 0
+        self.tell: Callable[[TransferReport], None] = _nobody
+        self._silent: set[str] = set()
         # Running ones in the order of their last news, finished ones in the order they ended.
         self._running: OrderedDict[str, _Transfer] = OrderedDict()
         self._finished: OrderedDict[str, _Transfer] = OrderedDict()
@@ -52,7 +61,22 @@ class TransfersService:
         into[report.transfer_id] = known
         into.move_to_end(report.transfer_id)
         while len(into) > (RUNNING_KEPT if running else FINISHED_KEPT):
-            into.popitem(last=False)
+            lost, transfer = into.popitem(last=False)
+            self._silent.discard(lost)
+            if running:
+                self.tell(_given_up(transfer.report))
+        self._silent.discard(report.transfer_id)
+        self.tell(report)
+
+    def look_for_silent(self) -> None:
+        """Tell those under way that are listed as failed from now on, because there was no news."""
+        silent_before_s = self._clock.monotonic_s() - SILENT_AFTER_S
+        for transfer_id, transfer in self._running.items():
+            if transfer.heard_s >= silent_before_s:
+                return  # and so are all that come after it
+            if transfer_id not in self._silent:
+                self._silent.add(transfer_id)
+                self.tell(_given_up(transfer.report))
 
     def recent(self, limit: int = 100) -> tuple[TransferReport, ...]:
         """Newest first by the time a transfer was first heard of; ``limit`` 0 means all that is kept.
@@ -70,5 +94,9 @@ class TransfersService:
 def _shown(transfer: _Transfer, silent_before_s: float) -> TransferReport:
     report = transfer.report
     if report.state is TransferState.RUNNING and transfer.heard_s < silent_before_s:
-        return replace(report, state=TransferState.FAILED, reason=NO_NEWS)
+        return _given_up(report)
     return report
+
+
+def _given_up(report: TransferReport) -> TransferReport:
+    return replace(report, state=TransferState.FAILED, reason=NO_NEWS)

@@ -77,6 +77,10 @@ class MemorySourceStore:
         mine = [entry for (owner, _), entry in ranks.items() if owner == worker_id]
         return min(mine, key=lambda entry: entry.worker.worker_rank, default=None)
 
+    async def record(self, key: WorkerKey) -> SourceEntry | None:
+        """The full record of one rank."""
+        return self._find(key)
+
     async def scan(self) -> AsyncIterator[SourceSummary]:
         self._require_open()
         for source_id in tuple(self._sources):

@@ -78,12 +78,14 @@ class Share:
         if not self.reading:
             self.busy_s += now_s - self.reading_since_s
 
-    def summary(self) -> SourceShare:
+    def summary(self, now_s: float = 0.0) -> SourceShare:
+        """``now_s`` while it may still be reading."""
+        busy_s = self.busy_s + (max(0.0, now_s - self.reading_since_s) if self.reading and now_s else 0.0)
         return SourceShare(
             worker_id=self.session.name,
             endpoint=self.session.candidate.endpoint,
             bytes=self.bytes,
-            gbit_s=self.bytes * 8 / self.busy_s / 1e9 if self.busy_s > 0 else 0.0,
+            gbit_s=self.bytes * 8 / busy_s / 1e9 if busy_s > 0 else 0.0,
             segments=self.segments,
             verified=self.judged and self.segments > 0,
             dropped=self.dropped,
@@ -99,6 +101,19 @@ class Times:
     last_read: float = 0.0
     verified: float = 0.0
     digests: list[float] = field(default_factory=list)  # seconds each; append is atomic
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A pull under way. ``read_s`` since the first read, 0 before it."""
+
+    bytes_done: int
+    bytes_total: int
+    plan_s: float
+    read_s: float
+    segments: int
+    rereads: int
+    shares: tuple[SourceShare, ...]
 
 
 @dataclass(slots=True)
@@ -180,6 +195,18 @@ class Book:
         self.bytes_done -= self.shares[source].bytes
         self.shares[source].bytes = self.shares[source].segments = 0
         self.giver = {segment: giver for segment, giver in self.giver.items() if giver != source}
+
+    def progress(self, plan_s: float, first_read_s: float, now_s: float) -> Progress:
+        """How far a pull is, for people: microseconds, a few times a second. Moments are monotonic."""
+        return Progress(
+            bytes_done=self.bytes_done,
+            bytes_total=self.plan.total_bytes,
+            plan_s=plan_s,
+            read_s=now_s - first_read_s if first_read_s else 0.0,
+            segments=self.plan.segments,
+            rereads=self.swarm.rereads,
+            shares=tuple(share.summary(now_s) for share in self.shares.values()),
+        )
 
     # --- agreement of sources -----------------------------------------------------------------------
     def reference(self) -> Share | None:

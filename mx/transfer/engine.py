@@ -28,7 +28,7 @@ from mx.core.transfer import Strategy, TransferReport, TransferState
 from mx.errors import DeadlineError, MxError
 from mx.ports import TransferBackend
 from mx.transfer.agent import DeviceKind, start_nixl
-from mx.transfer.book import FetchResult, Target
+from mx.transfer.book import FetchResult, Progress, Target
 from mx.transfer.connector import Connector
 from mx.transfer.digests import XXH3, Digester, host_digest
 from mx.transfer.fetcher import Fetcher
@@ -200,7 +200,9 @@ class TransferEngine:
             begun = time.monotonic()
             regions = self._register(local)
             register_s = time.monotonic() - begun
-            fetcher = self._fetcher(load, regions, layout, connector, on_progress)
+            fetcher = self._fetcher(
+                load, regions, layout, connector, on_progress, agent_s=agent_s, register_s=register_s
+            )
             result = fetcher.run(deadline_s=deadline_s or self._settings.transfer.timeout_s)
             begun = time.monotonic()
             fetcher.close_sessions(reason=result.reason, keep_agents=result.unsafe)
@@ -238,13 +240,22 @@ class TransferEngine:
         layout: str,
         connector: Connector,
         on_progress: Callable[[int, int], None] | None,
+        *,
+        agent_s: float,
+        register_s: float,
     ) -> Fetcher:
         transfer = self._settings.transfer
 
-        def progress(done: int, total: int) -> None:
-            self._send(load.running(done, total))
+        def told(progress: Progress) -> None:
+            reached = {
+                "agent": agent_s,
+                "discover": connector.discover_s,
+                "connect": connector.connect_s,
+                "register": register_s,
+            }
+            self._send(load.running(progress, reached))
             if on_progress is not None:
-                on_progress(done, total)
+                on_progress(progress.bytes_done, progress.bytes_total)
 
         return Fetcher(
             self._backend.result(),
@@ -255,7 +266,7 @@ class TransferEngine:
             digest_threads=transfer.digest_threads,
             start=_stable_number(self.worker_id),
             inbox=connector.inbox,
-            on_progress=progress,
+            on_progress=told,
             on_lost=connector.lost,
         )
 

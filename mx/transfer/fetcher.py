@@ -46,6 +46,7 @@ from mx.transfer.book import (
     Inbox,
     Joined,
     LeaseLost,
+    Progress,
     Target,
     Times,
     conclude,
@@ -77,13 +78,13 @@ class Fetcher:
         digest_threads: int = 0,
         start: int = 0,
         inbox: Inbox,
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
         on_lost: Callable[[str], None] | None = None,
     ) -> None:
         """``digest`` is (kind, function); None turns verification off. ``start`` rotates the order.
 
-        ``inbox`` brings sources from any thread. ``on_progress`` gets (bytes verified, bytes in
-        all) a few times a second; ``on_lost`` the name of each source that is refused or dropped.
+        ``inbox`` brings sources from any thread. ``on_progress`` hears how far it is a few times a
+        second; ``on_lost`` the name of each source that is refused or dropped.
         """
         self._target = target
         self._segment_bytes = segment_bytes
@@ -218,7 +219,7 @@ class Fetcher:
         self._events.append(Tick())
         self._events.extend(self._reads.sever_stuck(book.shares))
         if self._on_progress is not None:
-            self._on_progress(book.bytes_done, book.plan.total_bytes)
+            self._on_progress(book.progress(self._times.plan_s, self._reads.first_s, now))
 
     # --- sources --------------------------------------------------------------------------------
     def _join(self, session: Session) -> None:

@@ -17,7 +17,7 @@ from typing import Protocol
 from mx.core.source import WorkerKey
 from mx.core.transfer import Strategy, TransferReport, TransferState
 from mx.errors import MxError
-from mx.transfer.book import FetchResult
+from mx.transfer.book import FetchResult, Progress
 from mx.transfer.outcome import LocalTensors
 
 log = logging.getLogger(__name__)
@@ -109,9 +109,20 @@ class Load:
     def seconds(self) -> float:
         return time.monotonic() - self._started_s
 
-    def running(self, done: int, total: int) -> TransferReport:
-        """``done`` of ``total`` bytes are verified."""
-        return replace(self._report(), bytes_total=total, bytes_done=done)
+    def running(self, progress: Progress, stages_s: Mapping[str, float]) -> TransferReport:
+        """A pull under way; ``stages_s`` are those that came before its plan."""
+        stages = {**stages_s, "plan": progress.plan_s}
+        if progress.read_s:
+            stages["read"] = progress.read_s
+        return replace(
+            self._report(),
+            bytes_total=progress.bytes_total,
+            bytes_done=progress.bytes_done,
+            stages_s=stages,
+            sources=progress.shares,
+            segments=progress.segments,
+            segments_reread=progress.rereads,
+        )
 
     def finished(self, result: FetchResult, stages_s: Mapping[str, float]) -> TransferReport:
         """The end of a pull that was complete; whoever knows that it failed says so with ``replace``."""

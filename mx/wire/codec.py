@@ -38,7 +38,7 @@ from mx.wire.v1 import p2p
 M = TypeVar("M", bound=Message)
 
 
-def build(kind: type[M], **fields: Any) -> M:
+def build(kind: type[M], /, **fields: Any) -> M:
     """A message of these fields; InvalidArgumentError when one has no place on the wire."""
     try:
         return kind(**fields)

@@ -27,7 +27,7 @@ from kubelet import DEADLINE_S, wait_until_ready
 
 from mx.config import load_settings
 from mx.config.tree import TABLE
-from mx.wiring import AVAILABLE_BACKENDS
+from mx.wiring_stores import AVAILABLE_BACKENDS
 
 EXAMPLES = ROOT / "examples"
 # Of other projects, by the definitions in stand_ins.yaml.

@@ -9,5 +9,7 @@ pytest.register_assert_rewrite(
     "mx.testing.model_store_life",
     "mx.testing.provider_contract",
     "mx.testing.duties_contract",
+    "mx.testing.event_store_contract",
+    "mx.testing.store_view_contract",
     "mx.testing.watching",
 )

@@ -10,13 +10,23 @@ import pytest
 from redis_sites import Site, cluster, plain, with_tls
 
 from mx.core.source import TensorSource
-from mx.store.redis import Link, RedisDuties, RedisModelStore, RedisSourceStore, open_link
+from mx.store.redis import (
+    Link,
+    RedisDuties,
+    RedisEventStore,
+    RedisModelStore,
+    RedisSourceStore,
+    RedisView,
+    open_link,
+)
 from mx.testing.duties_contract import DutiesContract
+from mx.testing.event_store_contract import EventStoreContract
 from mx.testing.model_store_contract import ModelStoreContract
 from mx.testing.model_store_life import stateful_test as model_life
 from mx.testing.samples import FULL_WORKER, PEER, entry
 from mx.testing.store_contract import SourceStoreContract
 from mx.testing.store_life import stateful_test as source_life
+from mx.testing.store_view_contract import Stores, StoreViewContract
 
 TTL_S = 3600
 
@@ -91,6 +101,22 @@ class TestRedisDuties(DutiesContract):
     @pytest.fixture
     async def beside(self, duties: RedisDuties, other_link: Link) -> RedisDuties:
         return RedisDuties(other_link)
+
+
+class TestRedisEvents(EventStoreContract):
+    @pytest.fixture
+    async def events(self, link: Link) -> RedisEventStore:
+        return RedisEventStore(link)
+
+    @pytest.fixture
+    async def beside(self, events: RedisEventStore, other_link: Link) -> RedisEventStore:
+        return RedisEventStore(other_link)
+
+
+class TestRedisView(StoreViewContract):
+    @pytest.fixture
+    async def stores(self, link: Link) -> Stores:
+        return Stores(RedisSourceStore(link, ttl_s=TTL_S), RedisModelStore(link), RedisView(link))
 
 
 _lives: list[Site] = []  # one server for all lives: unittest knows no fixtures

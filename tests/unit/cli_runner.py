@@ -19,6 +19,7 @@ from mx.services.sources import SourcesService
 from mx.services.transfers import TransfersService
 from mx.store.memory import MemorySourceStore
 from mx.testing.clock import FakeClock
+from mx.testing.live_feed import live_feed, no_inspection
 from mx.testing.model_services import model_bench
 from mx.wiring import Services
 
@@ -45,9 +46,10 @@ class Bench:
         self.clock = FakeClock()
         store = MemorySourceStore()
         bench = model_bench(self.clock)
+        transfers = TransfersService(self.clock)
         self.services = Services(
             sources=SourcesService(store, self.clock, heartbeat_timeout_s=90, gc_timeout_s=3600),
-            transfers=TransfersService(self.clock),
+            transfers=transfers,
             store=store,
             store_backend="memory",
             models_store=bench.store,
@@ -55,6 +57,16 @@ class Bench:
             eviction=bench.eviction,
             cache=bench.cache,
             clock=self.clock,
+            feed=live_feed(
+                store,
+                models_store=bench.store,
+                models=bench.models,
+                eviction=bench.eviction,
+                transfers=transfers,
+                cache=bench.cache,
+                clock=self.clock,
+            ),
+            inspection=no_inspection(),
         )
         self.client: Client = EmbeddedClient(self.services)
 

@@ -16,9 +16,25 @@ from mx.cli.exits import MEANING
 from mx.core.source import SourceEntry
 from mx.testing.samples import PEER, entries, entry
 
-# ``start``, ``generate``, ``demo`` and ``--install-completion`` would really do it.
+# ``start``, ``generate``, ``demo`` and ``completion --install`` would really do it.
 WORDS = [
-    *("source", "transfer", "server", "config", "health", "api", "version"),
+    *(
+        "source",
+        "transfer",
+        "events",
+        "doctor",
+        "completion",
+        "bash",
+        "top",
+        "reap",
+        "stale",
+        "settings",
+        "server",
+        "config",
+        "health",
+        "api",
+        "version",
+    ),
     *("model", "cache", "download", "evict", "pin", "unpin", "verify", "stats", "clear", "clear-all"),
     *("org/model", "org/model@c", "s3://", "./x", "a/b/c", "-s", "direct", "server-only"),
     *("--to", "1GiB", "much", "--older-than", "30d", "--repair", "--runs", "--no-weights", "--force"),
@@ -26,7 +42,25 @@ WORDS = [
     *("list", "show", "withdraw", "status", "send", "validate", "ping", "w0", "t-1"),
     *("-f", "json", "human", "--format=json", "-q", "-v", "-vvv", "-e", "localhost:1", "-t", "5", "0", "-1"),
     *("--filter", "age>1s", "load<", "--sort", "model:desc", "--limit", "3", "--rank", "--wide", "--model"),
-    *("--dry-run", "--yes", "-p", "-P", "{}", "--", "-", "", "--help", "--version", "--for", "client"),
+    *(
+        "--dry-run",
+        "--yes",
+        "--raw",
+        "--count",
+        "--kind",
+        "--since",
+        "--only",
+        "-p",
+        "-P",
+        "{}",
+        "--",
+        "-",
+        "",
+        "--help",
+        "--version",
+        "--for",
+        "client",
+    ),
 ]
 
 

@@ -26,6 +26,7 @@ from mx.services.transfers import TransfersService
 from mx.store.memory import MemorySourceStore
 from mx.store.memory_models import MemoryModelStore
 from mx.testing.folder_cache import FolderCache
+from mx.testing.live_feed import live_feed, no_inspection
 from mx.testing.outage_models import OutageModelStore
 from mx.testing.scripted_provider import FixedProviders
 from mx.wire import models_admin_codec
@@ -77,9 +78,10 @@ class World:
             rules=ModelsRules(job=JobRules(poll_s=0.02)),
         )
         sources = MemorySourceStore()
+        transfers = TransfersService(self.clock)
         self.services = Services(
             sources=SourcesService(sources, self.clock, heartbeat_timeout_s=90, gc_timeout_s=3600),
-            transfers=TransfersService(self.clock),
+            transfers=transfers,
             store=sources,
             store_backend="memory",
             models_store=self.store,
@@ -87,6 +89,16 @@ class World:
             eviction=self.eviction,
             cache=self.cache,
             clock=self.clock,
+            feed=live_feed(
+                sources,
+                models_store=self.store,
+                models=models,
+                eviction=self.eviction,
+                transfers=transfers,
+                cache=self.cache,
+                clock=self.clock,
+            ),
+            inspection=no_inspection(),
         )
 
     async def add(self, key: EntryKey = KEY) -> ModelRecord:

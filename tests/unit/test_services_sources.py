@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mx.core.server_state import Reaped
 from mx.core.source import (
     PeerRecord,
     PodReference,
@@ -23,7 +24,7 @@ from mx.core.source import (
     source_id,
 )
 from mx.errors import InvalidArgumentError, UnavailableError
-from mx.services.sources import ReapReport, SourcesService
+from mx.services.sources import SourcesService
 from mx.store.memory import MemorySourceStore
 from mx.testing.clock import FakeClock
 from mx.testing.outage import OutageStore
@@ -224,16 +225,16 @@ async def test_silence_makes_stale_then_removes(
 ) -> None:
     key = await publish(service, status=status)
     clock.advance(HEARTBEAT_TIMEOUT_S)
-    assert await service.reap_once() == ReapReport(seen=1)
+    assert await service.reap_once() == Reaped(seen=1)
     clock.advance(1)
-    assert await service.reap_once() == ReapReport(seen=1, marked=(key,))
+    assert await service.reap_once() == Reaped(seen=1, marked=(key,))
     row = await only(store)
     assert (row.status, row.updated_at_ms) == (STALE, clock.now_ms())
     clock.advance(GC_TIMEOUT_S)
-    assert await service.reap_once() == ReapReport(seen=1)
+    assert await service.reap_once() == Reaped(seen=1)
     clock.advance(1)
-    assert await service.reap_once() == ReapReport(seen=1, removed=(key,))
-    assert await service.reap_once() == ReapReport(seen=0)
+    assert await service.reap_once() == Reaped(seen=1, removed=(key,))
+    assert await service.reap_once() == Reaped(seen=0)
 
 
 async def test_a_stale_worker_comes_back_and_starts_anew(
@@ -246,7 +247,7 @@ async def test_a_stale_worker_comes_back_and_starts_anew(
     assert await service.update_status(key, READY)
     assert await ready(service) == ["w0"]
     clock.advance(HEARTBEAT_TIMEOUT_S)
-    assert await service.reap_once() == ReapReport(seen=1)
+    assert await service.reap_once() == Reaped(seen=1)
 
 
 async def test_a_worker_that_called_itself_stale_is_removed_in_time(
@@ -279,18 +280,18 @@ async def test_a_heartbeat_in_between_wins(clock: FakeClock) -> None:
     service = SourcesService(store, clock, heartbeat_timeout_s=90, gc_timeout_s=3600)
     key = await publish(service)
     clock.advance(91)
-    assert await service.reap_once() == ReapReport(seen=1)
+    assert await service.reap_once() == Reaped(seen=1)
     assert (await only(store)).status == READY
     await service.update_status(key, STALE)
     clock.advance(3601)
-    assert await service.reap_once() == ReapReport(seen=1)
+    assert await service.reap_once() == Reaped(seen=1)
     assert (await only(store)).status == READY
 
 
 async def test_a_clock_set_back_harms_nobody(service: SourcesService, clock: FakeClock) -> None:
     await publish(service)
     clock.set_back(7200)
-    assert await service.reap_once() == ReapReport(seen=1)
+    assert await service.reap_once() == Reaped(seen=1)
     assert await ready(service) == ["w0"]
 
 

@@ -28,6 +28,7 @@ from mx.core.source import SourceFilter, SourceStatus
 from mx.core.transfer import Strategy, TransferReport
 from mx.engines.vllm.replica import Replica, free_port
 from mx.errors import DeadlineError, MxError, UnavailableError
+from mx.wire.roles import WORKER
 
 PROMPT = "The capital of France is"
 _READY_S = 300.0
@@ -61,7 +62,7 @@ class Show:
         self._folder = folder
         self._console = console
         self._address = f"127.0.0.1:{free_port()}"
-        self._client = SyncClient(self._address, timeout_s=10, max_retries=60, retry_delay_s=0.2)
+        self._client = SyncClient(self._address, timeout_s=10, max_retries=60, retry_delay_s=0.2, role=WORKER)
 
     def run(self) -> tuple[Served, ...]:
         """Raises an MxError when a replica does not start or is not listed."""

@@ -12,5 +12,6 @@ from mx.store.kubernetes.cluster import Cluster
 from mx.store.kubernetes.duties import KubernetesDuties
 from mx.store.kubernetes.models import KubernetesModelStore
 from mx.store.kubernetes.sources import KubernetesSourceStore
+from mx.store.kubernetes.view import KubernetesView
 
-__all__ = ["Cluster", "KubernetesDuties", "KubernetesModelStore", "KubernetesSourceStore"]
+__all__ = ["Cluster", "KubernetesDuties", "KubernetesModelStore", "KubernetesSourceStore", "KubernetesView"]

@@ -288,6 +288,12 @@ class KubernetesModelStore:
         await self._api.call("GET", MODELS, query={"limit": "1"})
         await self._ready()
 
+    async def object_name(self, key: EntryKey) -> str | None:
+        """Of the object that holds an entry, as it is at the API server."""
+        self._require_open()
+        held = await self._look(key)
+        return None if held is None else held.name
+
     async def close(self) -> None:
         if not self._closed:
             self._closed = True

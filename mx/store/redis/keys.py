@@ -25,6 +25,7 @@ FENCE = b"mx:idx:fence"  # the newest token of all claims
 PROBE = b"mx:idx:probe"
 RUNS = b"mx:idx:{evictions}"  # sorted set: run ids by start
 RUN_RECORDS = b"mx:idx:{evictions}:runs"  # hash: run id to packed run
+EVENTS = b"mx:idx:{events}"  # stream: what happened, capped
 CHANGES = b"mx:idx:changes:"  # channel, and the number of the database
 
 SOURCE_ID_DIGITS = 16
@@ -73,6 +74,11 @@ def has_companions(key: bytes) -> bool:
 
 def duty_key(duty: str) -> bytes:
     return b"mx:idx:duty:" + duty.encode()
+
+
+def told_key(happening: str) -> bytes:
+    """When something was told last, for a minute. In the slot of the events."""
+    return b"mx:idx:{events}:told:" + happening.encode()
 
 
 def static_field(worker_id: str, rank: int) -> bytes:

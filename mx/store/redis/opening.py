@@ -15,12 +15,14 @@ from mx.logs import event_log
 from mx.store.redis.clock import RedisClock
 from mx.store.redis.connect import make_client
 from mx.store.redis.duties import RedisDuties
+from mx.store.redis.events import RedisEventStore
 from mx.store.redis.failures import LIBRARY_ERRORS, part_of_cluster, translate
 from mx.store.redis.left_alone import LeftAlone
 from mx.store.redis.link import Link
 from mx.store.redis.models import RedisModelStore
 from mx.store.redis.sources import RedisSourceStore
 from mx.store.redis.sweep import Sweep
+from mx.store.redis.view import RedisView
 
 log = event_log(__name__)
 
@@ -40,6 +42,8 @@ class RedisBackend:
     sources: RedisSourceStore
     models: RedisModelStore
     duties: RedisDuties
+    events: RedisEventStore
+    view: RedisView
     left_alone: LeftAlone
 
     @property
@@ -101,6 +105,8 @@ async def open_redis(settings: RedisSettings, *, status_ttl_s: float) -> RedisBa
         sources=RedisSourceStore(link, ttl_s=status_ttl_s, left_alone=left_alone),
         models=RedisModelStore(link, left_alone=left_alone),
         duties=RedisDuties(link),
+        events=RedisEventStore(link),
+        view=RedisView(link),
         left_alone=left_alone,
     )
 

@@ -63,6 +63,10 @@ class SqliteModelStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @property
+    def database(self) -> Database:
+        return self._database
+
     @classmethod
     async def open(cls, path: Path, *, busy_timeout_s: float = 5.0) -> SqliteModelStore:
         """See ``Database.open`` for what it raises."""

@@ -9,7 +9,8 @@ row and no index.
 
 ``mx_model`` holds the models, one row per entry, and ``mx_model_lease`` who reads them.
 ``mx_fence`` counts claims over all entries and is never set back, so that no deleted record's token
-comes again. ``mx_eviction`` holds the runs of eviction, their plans packed.
+comes again. ``mx_eviction`` holds the runs of eviction, their plans packed. ``mx_event`` holds what
+happened, in words.
 """
 
 from __future__ import annotations
@@ -123,8 +124,22 @@ _V3: tuple[Step, ...] = (
     """,
 )
 
+_V4: tuple[Step, ...] = (
+    """
+    CREATE TABLE mx_event (
+        id        INTEGER PRIMARY KEY AUTOINCREMENT,  -- a cursor: no number comes twice
+        at_ms     INTEGER NOT NULL,
+        kind      TEXT    NOT NULL,
+        subject   TEXT    NOT NULL,
+        happening TEXT    NOT NULL,  -- equal for the same thing told by several servers
+        event     TEXT    NOT NULL   -- JSON object
+    )
+    """,
+    "CREATE INDEX mx_event_by_happening ON mx_event (happening, at_ms)",
+)
+
 # Position is the version: append, never edit what was released.
-MIGRATIONS: tuple[tuple[Step, ...], ...] = (_V1, _V2, _V3)
+MIGRATIONS: tuple[tuple[Step, ...], ...] = (_V1, _V2, _V3, _V4)
 LATEST = len(MIGRATIONS)
 
 # The smallest change that reaches the disk: SQLite does not write a value that is there already.

@@ -38,6 +38,7 @@ class GetServerStatusResponse(Message):
         sources_by_status: Mapping[str, int] | None = ...,
         listen: str | None = ...,
         settings_file: str | None = ...,
+        read_only: bool | None = ...,
     ) -> None: ...
     version: str
     started_at_ms: int
@@ -50,6 +51,7 @@ class GetServerStatusResponse(Message):
     def sources_by_status(self) -> ScalarMap[str, int]: ...
     listen: str
     settings_file: str
+    read_only: bool
 
 class PeerRecord(Message):
     def __init__(
@@ -1080,6 +1082,398 @@ class CacheLimits(Message):
     @overload
     def HasField(self, field_name: Literal["unused_threshold_s"]) -> bool: ...
 
+class FeedPosition(Message):
+    def __init__(
+        self,
+        *,
+        feed_id: str | None = ...,
+        sequence: int | None = ...,
+    ) -> None: ...
+    feed_id: str
+    sequence: int
+
+class WatchRequest(Message):
+    def __init__(
+        self,
+        *,
+        resume: FeedPosition | None = ...,
+    ) -> None: ...
+    @property
+    def resume(self) -> FeedPosition: ...
+    def HasField(self, field_name: Literal["resume"]) -> bool: ...
+
+class WatchUpdate(Message):
+    def __init__(
+        self,
+        *,
+        snapshot: FeedSnapshot | None = ...,
+        changes: FeedChanges | None = ...,
+        more: bool | None = ...,
+    ) -> None: ...
+    @property
+    def snapshot(self) -> FeedSnapshot: ...
+    @property
+    def changes(self) -> FeedChanges: ...
+    more: bool
+    @overload
+    def HasField(self, field_name: Literal["snapshot"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["changes"]) -> bool: ...
+
+class FeedSnapshot(Message):
+    def __init__(
+        self,
+        *,
+        position: FeedPosition | None = ...,
+        now_ms: int | None = ...,
+        server: GetServerStatusResponse | None = ...,
+        cache: GetCacheStatsResponse | None = ...,
+        dropped: int | None = ...,
+        entries: Iterable[ModelEntry] | None = ...,
+        downloads: Iterable[DownloadMoved] | None = ...,
+        sources: Iterable[SourceRow] | None = ...,
+        transfers: Iterable[TransferReport] | None = ...,
+        events: Iterable[FeedEvent] | None = ...,
+    ) -> None: ...
+    @property
+    def position(self) -> FeedPosition: ...
+    now_ms: int
+    @property
+    def server(self) -> GetServerStatusResponse: ...
+    @property
+    def cache(self) -> GetCacheStatsResponse: ...
+    dropped: int
+    @property
+    def entries(self) -> RepeatedCompositeFieldContainer[ModelEntry]: ...
+    @property
+    def downloads(self) -> RepeatedCompositeFieldContainer[DownloadMoved]: ...
+    @property
+    def sources(self) -> RepeatedCompositeFieldContainer[SourceRow]: ...
+    @property
+    def transfers(self) -> RepeatedCompositeFieldContainer[TransferReport]: ...
+    @property
+    def events(self) -> RepeatedCompositeFieldContainer[FeedEvent]: ...
+    @overload
+    def HasField(self, field_name: Literal["position"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["server"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["cache"]) -> bool: ...
+
+class FeedChanges(Message):
+    def __init__(
+        self,
+        *,
+        position: FeedPosition | None = ...,
+        now_ms: int | None = ...,
+        changes: Iterable[FeedChange] | None = ...,
+    ) -> None: ...
+    @property
+    def position(self) -> FeedPosition: ...
+    now_ms: int
+    @property
+    def changes(self) -> RepeatedCompositeFieldContainer[FeedChange]: ...
+    def HasField(self, field_name: Literal["position"]) -> bool: ...
+
+class FeedChange(Message):
+    def __init__(
+        self,
+        *,
+        entry: ModelEntry | None = ...,
+        entry_gone: EntryKey | None = ...,
+        download: DownloadMoved | None = ...,
+        cache: GetCacheStatsResponse | None = ...,
+        source: SourceRow | None = ...,
+        source_gone: WorkerKey | None = ...,
+        transfer: TransferReport | None = ...,
+        server: GetServerStatusResponse | None = ...,
+        event: FeedEvent | None = ...,
+    ) -> None: ...
+    @property
+    def entry(self) -> ModelEntry: ...
+    @property
+    def entry_gone(self) -> EntryKey: ...
+    @property
+    def download(self) -> DownloadMoved: ...
+    @property
+    def cache(self) -> GetCacheStatsResponse: ...
+    @property
+    def source(self) -> SourceRow: ...
+    @property
+    def source_gone(self) -> WorkerKey: ...
+    @property
+    def transfer(self) -> TransferReport: ...
+    @property
+    def server(self) -> GetServerStatusResponse: ...
+    @property
+    def event(self) -> FeedEvent: ...
+    @overload
+    def HasField(self, field_name: Literal["entry"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["entry_gone"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["download"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["cache"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["source"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["source_gone"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["transfer"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["server"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["event"]) -> bool: ...
+
+class DownloadMoved(Message):
+    def __init__(
+        self,
+        *,
+        key: EntryKey | None = ...,
+        moving: Moving | None = ...,
+    ) -> None: ...
+    @property
+    def key(self) -> EntryKey: ...
+    @property
+    def moving(self) -> Moving: ...
+    @overload
+    def HasField(self, field_name: Literal["key"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["moving"]) -> bool: ...
+
+class Moving(Message):
+    def __init__(
+        self,
+        *,
+        bytes_done: int | None = ...,
+        bytes_total: int | None = ...,
+        files_done: int | None = ...,
+        files_total: int | None = ...,
+        rate: float | None = ...,
+        eta_s: float | None = ...,
+        waiters: int | None = ...,
+    ) -> None: ...
+    bytes_done: int
+    bytes_total: int
+    files_done: int
+    files_total: int
+    rate: float
+    eta_s: float
+    waiters: int
+    @overload
+    def HasField(self, field_name: Literal["rate"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["eta_s"]) -> bool: ...
+
+class FeedEvent(Message):
+    def __init__(
+        self,
+        *,
+        event_id: str | None = ...,
+        at_ms: int | None = ...,
+        kind: str | None = ...,
+        level: str | None = ...,
+        subject: str | None = ...,
+        text: str | None = ...,
+        server: str | None = ...,
+        fields: Iterable[EventField] | None = ...,
+    ) -> None: ...
+    event_id: str
+    at_ms: int
+    kind: str
+    level: str
+    subject: str
+    text: str
+    server: str
+    @property
+    def fields(self) -> RepeatedCompositeFieldContainer[EventField]: ...
+
+class EventField(Message):
+    def __init__(
+        self,
+        *,
+        name: str | None = ...,
+        text: str | None = ...,
+        number: int | None = ...,
+        real: float | None = ...,
+        flag: bool | None = ...,
+    ) -> None: ...
+    name: str
+    text: str
+    number: int
+    real: float
+    flag: bool
+    @overload
+    def HasField(self, field_name: Literal["text"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["number"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["real"]) -> bool: ...
+    @overload
+    def HasField(self, field_name: Literal["flag"]) -> bool: ...
+
+class ListEventsRequest(Message):
+    def __init__(
+        self,
+        *,
+        limit: int | None = ...,
+        kinds: Iterable[str] | None = ...,
+        subject: str | None = ...,
+    ) -> None: ...
+    limit: int
+    @property
+    def kinds(self) -> RepeatedScalarFieldContainer[str]: ...
+    subject: str
+
+class ListEventsResponse(Message):
+    def __init__(
+        self,
+        *,
+        events: Iterable[FeedEvent] | None = ...,
+    ) -> None: ...
+    @property
+    def events(self) -> RepeatedCompositeFieldContainer[FeedEvent]: ...
+
+class GetBackendStatesRequest(Message):
+    def __init__(self) -> None: ...
+
+class GetBackendStatesResponse(Message):
+    def __init__(
+        self,
+        *,
+        states: Iterable[BackendState] | None = ...,
+    ) -> None: ...
+    @property
+    def states(self) -> RepeatedCompositeFieldContainer[BackendState]: ...
+
+class BackendState(Message):
+    def __init__(
+        self,
+        *,
+        duty: str | None = ...,
+        backend: str | None = ...,
+        address: str | None = ...,
+        ok: bool | None = ...,
+        latency_ms: float | None = ...,
+        facts: Iterable[Fact] | None = ...,
+        error: str | None = ...,
+    ) -> None: ...
+    duty: str
+    backend: str
+    address: str
+    ok: bool
+    latency_ms: float
+    @property
+    def facts(self) -> RepeatedCompositeFieldContainer[Fact]: ...
+    error: str
+
+class Fact(Message):
+    def __init__(
+        self,
+        *,
+        name: str | None = ...,
+        value: str | None = ...,
+    ) -> None: ...
+    name: str
+    value: str
+
+class GetRawSourceRequest(Message):
+    def __init__(
+        self,
+        *,
+        key: WorkerKey | None = ...,
+    ) -> None: ...
+    @property
+    def key(self) -> WorkerKey: ...
+    def HasField(self, field_name: Literal["key"]) -> bool: ...
+
+class GetRawModelRequest(Message):
+    def __init__(
+        self,
+        *,
+        key: EntryKey | None = ...,
+    ) -> None: ...
+    @property
+    def key(self) -> EntryKey: ...
+    def HasField(self, field_name: Literal["key"]) -> bool: ...
+
+class GetRawRecordResponse(Message):
+    def __init__(
+        self,
+        *,
+        backend: str | None = ...,
+        place: str | None = ...,
+        text: str | None = ...,
+    ) -> None: ...
+    backend: str
+    place: str
+    text: str
+
+class MarkSourceStaleRequest(Message):
+    def __init__(
+        self,
+        *,
+        key: WorkerKey | None = ...,
+    ) -> None: ...
+    @property
+    def key(self) -> WorkerKey: ...
+    def HasField(self, field_name: Literal["key"]) -> bool: ...
+
+class MarkSourceStaleResponse(Message):
+    def __init__(
+        self,
+        *,
+        known: bool | None = ...,
+    ) -> None: ...
+    known: bool
+
+class ReapSourcesRequest(Message):
+    def __init__(
+        self,
+        *,
+        dry_run: bool | None = ...,
+    ) -> None: ...
+    dry_run: bool
+
+class ReapSourcesResponse(Message):
+    def __init__(
+        self,
+        *,
+        seen: int | None = ...,
+        marked: Iterable[WorkerKey] | None = ...,
+        removed: Iterable[WorkerKey] | None = ...,
+    ) -> None: ...
+    seen: int
+    @property
+    def marked(self) -> RepeatedCompositeFieldContainer[WorkerKey]: ...
+    @property
+    def removed(self) -> RepeatedCompositeFieldContainer[WorkerKey]: ...
+
+class ListSettingsRequest(Message):
+    def __init__(self) -> None: ...
+
+class ListSettingsResponse(Message):
+    def __init__(
+        self,
+        *,
+        settings: Iterable[Setting] | None = ...,
+    ) -> None: ...
+    @property
+    def settings(self) -> RepeatedCompositeFieldContainer[Setting]: ...
+
+class Setting(Message):
+    def __init__(
+        self,
+        *,
+        key: str | None = ...,
+        value: str | None = ...,
+        origin: str | None = ...,
+    ) -> None: ...
+    key: str
+    value: str
+    origin: str
+
 AdminService_NAME: Final[str]
 
 class AdminServiceStub:
@@ -1105,6 +1499,14 @@ class AdminServiceStub:
     RunEviction: grpc.UnaryStreamMultiCallable[RunEvictionRequest, RunEvictionUpdate]
     VerifyModels: grpc.UnaryStreamMultiCallable[VerifyModelsRequest, VerifyUpdate]
     GetCacheStats: grpc.UnaryUnaryMultiCallable[GetCacheStatsRequest, GetCacheStatsResponse]
+    Watch: grpc.UnaryStreamMultiCallable[WatchRequest, WatchUpdate]
+    ListEvents: grpc.UnaryUnaryMultiCallable[ListEventsRequest, ListEventsResponse]
+    GetBackendStates: grpc.UnaryUnaryMultiCallable[GetBackendStatesRequest, GetBackendStatesResponse]
+    GetRawSource: grpc.UnaryUnaryMultiCallable[GetRawSourceRequest, GetRawRecordResponse]
+    GetRawModel: grpc.UnaryUnaryMultiCallable[GetRawModelRequest, GetRawRecordResponse]
+    MarkSourceStale: grpc.UnaryUnaryMultiCallable[MarkSourceStaleRequest, MarkSourceStaleResponse]
+    ReapSources: grpc.UnaryUnaryMultiCallable[ReapSourcesRequest, ReapSourcesResponse]
+    ListSettings: grpc.UnaryUnaryMultiCallable[ListSettingsRequest, ListSettingsResponse]
 
 class AdminServiceAsyncStub:
     def __init__(self, channel: grpc.aio.Channel) -> None: ...
@@ -1129,6 +1531,14 @@ class AdminServiceAsyncStub:
     RunEviction: grpc.aio.UnaryStreamMultiCallable[RunEvictionRequest, RunEvictionUpdate]
     VerifyModels: grpc.aio.UnaryStreamMultiCallable[VerifyModelsRequest, VerifyUpdate]
     GetCacheStats: grpc.aio.UnaryUnaryMultiCallable[GetCacheStatsRequest, GetCacheStatsResponse]
+    Watch: grpc.aio.UnaryStreamMultiCallable[WatchRequest, WatchUpdate]
+    ListEvents: grpc.aio.UnaryUnaryMultiCallable[ListEventsRequest, ListEventsResponse]
+    GetBackendStates: grpc.aio.UnaryUnaryMultiCallable[GetBackendStatesRequest, GetBackendStatesResponse]
+    GetRawSource: grpc.aio.UnaryUnaryMultiCallable[GetRawSourceRequest, GetRawRecordResponse]
+    GetRawModel: grpc.aio.UnaryUnaryMultiCallable[GetRawModelRequest, GetRawRecordResponse]
+    MarkSourceStale: grpc.aio.UnaryUnaryMultiCallable[MarkSourceStaleRequest, MarkSourceStaleResponse]
+    ReapSources: grpc.aio.UnaryUnaryMultiCallable[ReapSourcesRequest, ReapSourcesResponse]
+    ListSettings: grpc.aio.UnaryUnaryMultiCallable[ListSettingsRequest, ListSettingsResponse]
 
 @type_check_only
 class AdminServiceServicer(Protocol):
@@ -1153,6 +1563,14 @@ class AdminServiceServicer(Protocol):
     def RunEviction(self, request: RunEvictionRequest, context: grpc.ServicerContext, /) -> Iterator[RunEvictionUpdate]: ...
     def VerifyModels(self, request: VerifyModelsRequest, context: grpc.ServicerContext, /) -> Iterator[VerifyUpdate]: ...
     def GetCacheStats(self, request: GetCacheStatsRequest, context: grpc.ServicerContext, /) -> GetCacheStatsResponse: ...
+    def Watch(self, request: WatchRequest, context: grpc.ServicerContext, /) -> Iterator[WatchUpdate]: ...
+    def ListEvents(self, request: ListEventsRequest, context: grpc.ServicerContext, /) -> ListEventsResponse: ...
+    def GetBackendStates(self, request: GetBackendStatesRequest, context: grpc.ServicerContext, /) -> GetBackendStatesResponse: ...
+    def GetRawSource(self, request: GetRawSourceRequest, context: grpc.ServicerContext, /) -> GetRawRecordResponse: ...
+    def GetRawModel(self, request: GetRawModelRequest, context: grpc.ServicerContext, /) -> GetRawRecordResponse: ...
+    def MarkSourceStale(self, request: MarkSourceStaleRequest, context: grpc.ServicerContext, /) -> MarkSourceStaleResponse: ...
+    def ReapSources(self, request: ReapSourcesRequest, context: grpc.ServicerContext, /) -> ReapSourcesResponse: ...
+    def ListSettings(self, request: ListSettingsRequest, context: grpc.ServicerContext, /) -> ListSettingsResponse: ...
 
 @type_check_only
 class AdminServiceAsyncServicer(Protocol):
@@ -1177,6 +1595,14 @@ class AdminServiceAsyncServicer(Protocol):
     def RunEviction(self, request: RunEvictionRequest, context: grpc.aio.ServicerContext[RunEvictionRequest, RunEvictionUpdate], /) -> AsyncIterator[RunEvictionUpdate]: ...
     def VerifyModels(self, request: VerifyModelsRequest, context: grpc.aio.ServicerContext[VerifyModelsRequest, VerifyUpdate], /) -> AsyncIterator[VerifyUpdate]: ...
     async def GetCacheStats(self, request: GetCacheStatsRequest, context: grpc.aio.ServicerContext[GetCacheStatsRequest, GetCacheStatsResponse], /) -> GetCacheStatsResponse: ...
+    def Watch(self, request: WatchRequest, context: grpc.aio.ServicerContext[WatchRequest, WatchUpdate], /) -> AsyncIterator[WatchUpdate]: ...
+    async def ListEvents(self, request: ListEventsRequest, context: grpc.aio.ServicerContext[ListEventsRequest, ListEventsResponse], /) -> ListEventsResponse: ...
+    async def GetBackendStates(self, request: GetBackendStatesRequest, context: grpc.aio.ServicerContext[GetBackendStatesRequest, GetBackendStatesResponse], /) -> GetBackendStatesResponse: ...
+    async def GetRawSource(self, request: GetRawSourceRequest, context: grpc.aio.ServicerContext[GetRawSourceRequest, GetRawRecordResponse], /) -> GetRawRecordResponse: ...
+    async def GetRawModel(self, request: GetRawModelRequest, context: grpc.aio.ServicerContext[GetRawModelRequest, GetRawRecordResponse], /) -> GetRawRecordResponse: ...
+    async def MarkSourceStale(self, request: MarkSourceStaleRequest, context: grpc.aio.ServicerContext[MarkSourceStaleRequest, MarkSourceStaleResponse], /) -> MarkSourceStaleResponse: ...
+    async def ReapSources(self, request: ReapSourcesRequest, context: grpc.aio.ServicerContext[ReapSourcesRequest, ReapSourcesResponse], /) -> ReapSourcesResponse: ...
+    async def ListSettings(self, request: ListSettingsRequest, context: grpc.aio.ServicerContext[ListSettingsRequest, ListSettingsResponse], /) -> ListSettingsResponse: ...
 
 def AdminService_handler(
     implementation: AdminServiceServicer | AdminServiceAsyncServicer,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mx.cli.filters import Field, arrange, duration, number, select
 from mx.cli.pick import pick
+from mx.core.filters import Field, arrange, duration, number, select
 from mx.errors import NotFoundError, UsageError
 
 

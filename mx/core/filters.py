@@ -1,4 +1,4 @@
-"""``--filter`` and ``--sort``: one grammar for every listing.
+"""Filter and sort: one grammar for every listing, on the command line and in the terminal UI.
 
     age>90s   load<=0.5   rank=0   status!=ready   model~llama   llama   !llama
 
@@ -65,8 +65,8 @@ def arrange(rows: Iterable[T], order: str, fields: Mapping[str, Field[T]]) -> li
     """The rows sorted by ``FIELD``, ``FIELD:desc`` or ``FIELD:asc``. Raises UsageError."""
     name, _, direction = order.partition(":")
     if direction not in ("", "asc", "desc"):
-        raise UsageError(f"--sort {order!r}: after the colon stands asc or desc, not {direction!r}")
-    get = _field(name, fields, where=f"--sort {order!r}").get
+        raise UsageError(f"sort {order!r}: after the colon stands asc or desc, not {direction!r}")
+    get = _field(name, fields, where=f"sort {order!r}").get
     known = [(value, row) for row in rows if (value := get(row)) is not None]
     unknown = [row for row in rows if get(row) is None]
     known.sort(key=lambda pair: _key(pair[0]), reverse=direction == "desc")
@@ -91,13 +91,13 @@ def _test(text: str, fields: Mapping[str, Field[T]]) -> Callable[[T], bool]:
     if term is None:
         return _word(text.strip(), fields)
     name, sign, wanted = term.groups()
-    field = _field(name, fields, where=f"--filter {text!r}")
+    field = _field(name, fields, where=f"filter {text!r}")
     if field.parse is None or sign == "~":
-        return _text(field.get, sign, wanted.casefold(), where=f"--filter {text!r}")
+        return _text(field.get, sign, wanted.casefold(), where=f"filter {text!r}")
     try:
         bound = field.parse(wanted)
     except ValueError as error:
-        raise UsageError(f"--filter {text!r}: {error}") from None
+        raise UsageError(f"filter {text!r}: {error}") from None
     compare, get, missing = _ORDER[sign], field.get, sign == "!="
 
     def holds(row: T) -> bool:
@@ -127,6 +127,6 @@ def _word(text: str, fields: Mapping[str, Field[T]]) -> Callable[[T], bool]:
     absent = text.startswith("!")
     word = text.removeprefix("!").casefold()
     if not word:
-        raise UsageError(f"--filter {text!r} is empty", remedy="as in: age>90s, model~llama, llama, !llama")
+        raise UsageError(f"filter {text!r} is empty", remedy="as in: age>90s, model~llama, llama, !llama")
     getters = [field.get for field in fields.values() if field.parse is None]
     return lambda row: any(word in str(get(row) or "").casefold() for get in getters) is not absent

@@ -1,0 +1,1 @@
+"""What each screen says of its rows: columns, filters, facts, documents. Pure: no Textual, no clock."""

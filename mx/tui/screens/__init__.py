@@ -1,0 +1,1 @@
+"""The seven screens, and those that ask and tell on top of them."""
