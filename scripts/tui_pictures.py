@@ -91,7 +91,7 @@ async def walk(address: str, size_bytes: int) -> None:
             seen.take("events", "the feed as a log")
             await seen.press("7")
             await seen.shows("Settings 1")
-            await seen.press("slash", *"cache.", "enter")
+            await seen.press("slash", *"eviction", "enter")
             seen.take("settings", "every setting of the server and where it came from")
         stop(demo)
         await asyncio.to_thread(running.join, 60)

@@ -33,7 +33,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PAINT_S = 0.1
-_PAINT_SHARE = 12  # a repaint that took 20 ms is followed by one after 240 ms at the earliest
+_PAINT_SHARE = 20  # a repaint that took 20 ms is followed by one after 400 ms at the earliest
 _SEEN_S = 10.0  # the feed tells a change within a second; after so long nobody waits any more
 
 DARK = Theme(

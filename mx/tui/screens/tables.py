@@ -81,9 +81,9 @@ class Sheet(Generic[T]):
         if not same or anew:
             self._seen = stamp
             rows = self.rows()
-            self.total = len(rows)
-            if self.look.marked:
+            if len(rows) < self.total and self.look.marked:
                 self.look.marked &= {self.look.ident(row) for row in self.arrange(list(rows))}
+            self.total = len(rows)
             self.table.set_rows(self.arrange(self.look.choose(rows)))
         else:
             self.table.repaint()
@@ -312,9 +312,10 @@ class TableScreen(FleetScreen):
     def action_mark(self) -> None:
         row = self.sheet.cursor
         if row is not None:
-            self.sheet.look.toggle_mark(row)
-            self.sheet.table.move_to(self.sheet.table.cursor + 1)
-            self.repaint_sheet()
+            sheet = self.sheet
+            sheet.look.toggle_mark(row)
+            sheet.table.move_to(sheet.table.cursor + 1)
+            sheet.paint(anew=False)
 
     def action_copy(self) -> None:
         rows = self.sheet.chosen
