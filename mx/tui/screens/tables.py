@@ -29,6 +29,7 @@ from mx.tui.widgets.bars import Prompt
 from mx.tui.widgets.table import Table
 
 T = TypeVar("T")
+_LONG = 500  # rows from which changes are let in once a second
 _REST_S = 0.15  # the cursor rests: now it is worth to ask for details
 
 
@@ -76,9 +77,11 @@ class Sheet(Generic[T]):
         return self.look.chosen_of(self.table.rows, self.cursor)
 
     def paint(self, *, anew: bool) -> None:
+        """``anew``: choose and sort again though nothing changed. Of long tables that is dear: changes
+        are let in with the next ``anew``, which comes each second."""
         stamp = self.stamp()
         same = len(stamp) == len(self._seen) and all(a is b for a, b in zip(stamp, self._seen, strict=True))
-        if not same or anew:
+        if anew or (not same and self.total < _LONG):
             self._seen = stamp
             rows = self.rows()
             if len(rows) < self.total and self.look.marked:
@@ -175,7 +178,8 @@ class TableScreen(FleetScreen):
         self._painted_s = second
         for sheet in self.sheets:
             look = sheet.look
-            sheet.paint(anew=anew and bool(look.filter or look.sort or look.only_problems))
+            moves = bool(look.filter or look.sort or look.only_problems) or sheet.total >= _LONG
+            sheet.paint(anew=anew and moves)
         self._paint_pane()
 
     def repaint_sheet(self) -> None:
