@@ -222,6 +222,8 @@ class MxApp(App[None]):
 
     def paint_now(self) -> None:
         """Bring the visible screens up to date."""
+        if not self.is_running:
+            return  # answers still come in while the screens are taken down
         began_s = time.perf_counter()
         self.moment.fleet = self.watched.shown
         self.moment.rates = self.watched.rates
