@@ -33,7 +33,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PAINT_S = 0.1
-_PAINT_SHARE = 12  # a repaint that took 20 ms is followed by one after 240 ms at the earliest
+_PAINT_SHARE = 20  # a repaint that took 20 ms is followed by one after 400 ms at the earliest
 _SEEN_S = 10.0  # the feed tells a change within a second; after so long nobody waits any more
 
 DARK = Theme(
@@ -222,6 +222,8 @@ class MxApp(App[None]):
 
     def paint_now(self) -> None:
         """Bring the visible screens up to date."""
+        if not self.is_running:
+            return  # answers still come in while the screens are taken down
         began_s = time.perf_counter()
         self.moment.fleet = self.watched.shown
         self.moment.rates = self.watched.rates

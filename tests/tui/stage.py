@@ -12,6 +12,7 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from mx.client.base import Client
+from mx.core.feed import FeedUpdate
 from mx.testing import fleet_samples as some
 from mx.testing.screen_svg import screen_svg, screen_text
 from mx.tui.app import MxApp, Site
@@ -84,6 +85,7 @@ async def stage(
     dark: bool = True,
     read_only: bool = False,
     now_ms: Callable[[], int] = lambda: some.NOW_MS,
+    record: Callable[[FeedUpdate], None] | None = None,
 ) -> AsyncIterator[Stage]:
     """The app over these, the first of them watched; at ``NOW_MS`` unless ``now_ms`` says otherwise."""
     names = (("prod-a", "10.0.3.7:8001"), ("prod-b", "10.0.4.7:8001"))
@@ -91,7 +93,7 @@ async def stage(
         client if isinstance(client, Site) else Site(name, address, lambda client=client: nullcontext(client))
         for client, (name, address) in zip(clients, names, strict=False)
     ]
-    app = MxApp(sites, dark=dark, read_only=read_only, zone=UTC, now_ms=now_ms)
+    app = MxApp(sites, dark=dark, read_only=read_only, zone=UTC, now_ms=now_ms, record=record)
     async with app.run_test(size=size, notifications=True) as pilot:
         made = Stage(app, pilot)
         await made.until(lambda: isinstance(app.screen, FleetScreen), "the first screen")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+from asyncio import timeout
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession, CookieJar
 
 from mx.client.record import Recorder
 from mx.testing import fleet_samples as some
@@ -79,3 +83,49 @@ def test_a_place_that_can_not_be_written(tmp_path: Path) -> None:
     with _recorder(tmp_path / "r.jsonl") as write:
         assert write is not None
         write(some.snapshot())
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """``mx tui --web`` of a recording; the address that it printed."""
+    with Recorder(tmp_path / "r.jsonl") as recorder:
+        recorder.write(some.snapshot())
+    command = [
+        sys.executable,
+        "-m",
+        "mx",
+        "tui",
+        "--replay",
+        str(tmp_path / "r.jsonl"),
+        "--web",
+        "--web-port",
+        "0",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) in (0, 130)
+        process.stdout.close()
+
+
+async def test_in_a_browser_only_for_who_has_the_token(address: str) -> None:
+    url, _, token = address.partition("?")
+    assert url.startswith("http://127.0.0.1:")
+    # Cookies of an address without a name are refused unless one says so.
+    async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as browser:
+        for path in ("", "?token=guessed", "ws", "download/x"):
+            async with browser.get(url + path) as reply:
+                assert reply.status == 403, path
+        async with browser.get(f"{url}?{token}") as reply:
+            assert reply.status == 200
+            cookie = reply.headers["Set-Cookie"]
+            assert "HttpOnly" in cookie
+            assert "SameSite=Strict" in cookie
+        drawn = b""
+        async with browser.ws_connect(f"{url}ws?width=100&height=30") as page, timeout(60):
+            while b"[1 Overview]" not in drawn:
+                message = await page.receive()
+                drawn += message.data if isinstance(message.data, bytes) else b""

@@ -96,7 +96,8 @@ class FleetScreen(Screen[None]):
     ) -> None:
         """Run it beside the screen; ``exclusive``: what runs in this group ends."""
         typed: WorkType[None] = work
-        self.run_worker(typed, group=group, exclusive=exclusive)
+        # Without a description Textual writes one: the repr of ``work`` with all the rows that hang on it.
+        self.run_worker(typed, group=group, exclusive=exclusive, description=group)
 
     def ask(self) -> None:
         """Ask the server for what the feed does not tell: it is there, new, or there again."""

@@ -12,7 +12,7 @@ from mx.tui.screens.tables import Sheet, TableScreen
 from mx.tui.state import Look
 from mx.tui.widgets.table import Table
 
-_ASKING = ("asking the server for its settings…",)
+_ASKING = ("no settings yet", "the server is asked for them once the link stands")
 KEYS = (Key("R", "R", "reload", "ask the server again", "reload"),)
 
 

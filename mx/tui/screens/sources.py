@@ -86,7 +86,7 @@ class SourcesScreen(TableScreen):
 
     def _backend_lines(self) -> list[list[Cell | str]]:
         if self._backends is None:
-            return [[Cell("asking…", Tone.DIM)]]
+            return [[Cell("asked for once the link stands", Tone.DIM)]]
         if isinstance(self._backends, MxError):
             return [[Cell(self._backends.message, Tone.DIM)]]
         return [_backend_line(state) for state in self._backends]

@@ -29,6 +29,7 @@ from mx.tui.widgets.bars import Prompt
 from mx.tui.widgets.table import Table
 
 T = TypeVar("T")
+_LONG = 500  # rows from which changes are let in once a second
 _REST_S = 0.15  # the cursor rests: now it is worth to ask for details
 
 
@@ -76,14 +77,16 @@ class Sheet(Generic[T]):
         return self.look.chosen_of(self.table.rows, self.cursor)
 
     def paint(self, *, anew: bool) -> None:
+        """``anew``: choose and sort again though nothing changed. Of long tables that is dear: changes
+        are let in with the next ``anew``, which comes each second."""
         stamp = self.stamp()
         same = len(stamp) == len(self._seen) and all(a is b for a, b in zip(stamp, self._seen, strict=True))
-        if not same or anew:
+        if anew or (not same and self.total < _LONG):
             self._seen = stamp
             rows = self.rows()
-            self.total = len(rows)
-            if self.look.marked:
+            if len(rows) < self.total and self.look.marked:
                 self.look.marked &= {self.look.ident(row) for row in self.arrange(list(rows))}
+            self.total = len(rows)
             self.table.set_rows(self.arrange(self.look.choose(rows)))
         else:
             self.table.repaint()
@@ -175,7 +178,8 @@ class TableScreen(FleetScreen):
         self._painted_s = second
         for sheet in self.sheets:
             look = sheet.look
-            sheet.paint(anew=anew and bool(look.filter or look.sort or look.only_problems))
+            moves = bool(look.filter or look.sort or look.only_problems) or sheet.total >= _LONG
+            sheet.paint(anew=anew and moves)
         self._paint_pane()
 
     def repaint_sheet(self) -> None:
@@ -312,9 +316,10 @@ class TableScreen(FleetScreen):
     def action_mark(self) -> None:
         row = self.sheet.cursor
         if row is not None:
-            self.sheet.look.toggle_mark(row)
-            self.sheet.table.move_to(self.sheet.table.cursor + 1)
-            self.repaint_sheet()
+            sheet = self.sheet
+            sheet.look.toggle_mark(row)
+            sheet.table.move_to(sheet.table.cursor + 1)
+            sheet.paint(anew=False)
 
     def action_copy(self) -> None:
         rows = self.sheet.chosen
