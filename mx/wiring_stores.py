@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from mx.errors import SettingsError
 from mx.logs import event_log
 from mx.ports import Clock, Duties, EventStore, ModelStore, SourceStore, StoreView
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from mx.config import Settings
 
 log = event_log(__name__)
-
-AVAILABLE_BACKENDS = ("sqlite", "memory", "redis", "kubernetes")
 
 
 def models_backend(settings: Settings) -> str:
@@ -48,8 +45,6 @@ async def open_backends(settings: Settings, clock: Clock) -> tuple[Backend, Back
     """For sources and for models; the same one where both lie in one store. ``clock``: the machine's."""
     sources = settings.metadata.backend
     models = models_backend(settings)
-    _require_available(settings, "metadata.backend", sources, "MX_METADATA_BACKEND")
-    _require_available(settings, "database.backend", models, "MODEL_EXPRESS_DATABASE__BACKEND")
     of_sources = await _open_backend(settings, sources, clock)
     if models == sources:
         return of_sources, of_sources
@@ -131,16 +126,3 @@ async def close_backends(*backends: Backend) -> None:
         for backend in backends:
             for part in (backend.sources, backend.models, backend.duties, backend.events):
                 stack.push_async_callback(part.close)
-
-
-def _require_available(settings: Settings, key: str, backend: str, variable: str) -> None:
-    if backend in AVAILABLE_BACKENDS:
-        return
-    origin = settings.origins.get(key)
-    raise SettingsError(
-        (
-            f"{key} = {backend}{f' ({origin})' if origin else ''} is not available in "
-            f"this version of mx; available: {', '.join(AVAILABLE_BACKENDS)}",
-        ),
-        remedy=f"set {variable}=sqlite, or leave it unset",
-    )

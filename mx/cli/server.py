@@ -15,7 +15,6 @@ from mx.cli.global_options import LogLevel
 from mx.cli.options import invocation_of
 from mx.cli.output import Output
 from mx.cli.server_view import settings, status
-from mx.errors import SettingsError
 
 if TYPE_CHECKING:
     from mx.config import Settings
@@ -129,7 +128,6 @@ def start(
         if value is not None
     }
     settings_ = run.settings(scope="server")
-    _check_store(settings_)
     if validate_config:
         _print_settings(run.out, settings_)
         return
@@ -164,19 +162,6 @@ def _serve(out: Output, settings: Settings) -> None:
     code = asyncio.run(serve(settings, on_ready=tell))
     if code:
         raise typer.Exit(code)
-
-
-def _check_store(settings: Settings) -> None:
-    """Raises SettingsError for a store that this version does not have, before anything is opened."""
-    from mx.wiring_stores import AVAILABLE_BACKENDS
-
-    backend = settings.metadata.backend
-    if backend not in AVAILABLE_BACKENDS:
-        origin = settings.origins["metadata.backend"]
-        raise SettingsError(
-            (f"metadata.backend {backend} ({origin}) is not available in this version of mx",),
-            remedy=f"use one of: {', '.join(AVAILABLE_BACKENDS)}; unset means sqlite",
-        )
 
 
 def _print_settings(out: Output, settings: Settings) -> None:

@@ -154,8 +154,8 @@ class EntryFeed:
     async def measure(self) -> None:
         """Tell the cache in short, and entries whose size on disk is another one now."""
         usage = await in_thread(self._cache.usage)
-        records = await self._store.list_models()
         runs = await self._eviction.runs(limit=RUNS_TOLD)
+        records = await self._store.list_models()
         changed = [one for one in records if usage.entries.get(one.key) != self._usage.entries.get(one.key)]
         self._usage = usage
         now_ms = self._clock.now_ms()

@@ -132,7 +132,10 @@ class FeedService:
     ) -> NoReturn:
         """Tell a server's status now, when it ``changed``, and every few seconds while somebody watches."""
         while True:
-            self.tell_status(await ask())
+            try:
+                self.tell_status(await ask())
+            except MxError as error:  # the store went away while it was asked; that it did is told soon
+                log.debug("status not told", error=str(error))
             waiting = asyncio.ensure_future(changed())
             watched = asyncio.ensure_future(self._feed.wait_watched())
             try:

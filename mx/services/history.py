@@ -24,7 +24,8 @@ log = event_log(__name__)
 QUEUED_MAX = 1_000
 _TAIL_S = 1.0
 _RETRY_S = 5.0
-_TOLD_KEPT = 2 * EVENTS_KEPT
+# More than a store gives at a time, so that what this server wrote comes back as nothing new.
+_TOLD_KEPT = 20 * EVENTS_KEPT
 
 
 class History:
@@ -48,7 +49,7 @@ class History:
         self._queued: deque[Event] = deque(maxlen=QUEUED_MAX)
         self._told: dict[str, None] = {}
         self._news = asyncio.Event()
-        self._cursor = ""
+        self._cursor = ""  # nothing is read on from: the newest events are read anew
 
     def add(self, event: Event) -> None:
         """Queue one; never in anybody's way."""
@@ -63,9 +64,10 @@ class History:
 
     async def load(self) -> None:
         """Tell what the store remembers; UnavailableError."""
-        _, self._cursor = await self._store.since("")
+        _, cursor = await self._store.since("")
         for event in await self._store.list_events(limit=EVENTS_KEPT):
             self._tell(event)
+        self._cursor = cursor
 
     async def run(self) -> NoReturn:
         """Write and read on until cancelled; outlives outages of the store."""
@@ -80,6 +82,8 @@ class History:
                 await self._write()
                 if self._watched() or failing:
                     await self._read()
+                else:  # it may be days until somebody watches again, and they want the newest
+                    self._cursor = ""
             except MxError as error:
                 say = log.debug if failing else log.error
                 say("events not stored", error=str(error), queued=len(self._queued))
@@ -109,6 +113,9 @@ class History:
                 self._tell(event)
 
     async def _read(self) -> None:
+        if not self._cursor:
+            await self.load()
+            return
         events, self._cursor = await self._store.since(self._cursor)
         for event in events:
             self._tell(event)

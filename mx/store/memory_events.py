@@ -17,7 +17,9 @@ class MemoryEventStore:
     """``mx.ports.EventStore`` over a deque. Lost with the process."""
 
     def __init__(self) -> None:
-        self._events: deque[tuple[int, Event]] = deque(maxlen=EVENTS_KEPT)
+        self._events: deque[tuple[int, Event]] = deque()
+        # When each happening was told, so that adding one is no walk over all of them.
+        self._times: dict[str, deque[int]] = {}
         self._number = 0
         self._closed = False
 
@@ -26,8 +28,7 @@ class MemoryEventStore:
         kept: list[Event] = []
         for event in events:
             if not self._is_there(event):
-                self._number += 1
-                self._events.append((self._number, event))
+                self._keep(event)
                 kept.append(event)
         return tuple(kept)
 
@@ -52,11 +53,20 @@ class MemoryEventStore:
         self._closed = True
 
     def _is_there(self, event: Event) -> bool:
-        happening = same_happening(event.event_id)
-        return any(
-            abs(event.at_ms - other.at_ms) < _FOLD_MS and same_happening(other.event_id) == happening
-            for _, other in self._events
-        )
+        times = self._times.get(same_happening(event.event_id), ())
+        return any(abs(event.at_ms - at_ms) < _FOLD_MS for at_ms in times)
+
+    def _keep(self, event: Event) -> None:
+        self._number += 1
+        self._events.append((self._number, event))
+        self._times.setdefault(same_happening(event.event_id), deque()).append(event.at_ms)
+        if len(self._events) > EVENTS_KEPT:
+            _, oldest = self._events.popleft()
+            happening = same_happening(oldest.event_id)
+            times = self._times[happening]
+            times.popleft()
+            if not times:
+                del self._times[happening]
 
     def _require_open(self) -> None:
         if self._closed:

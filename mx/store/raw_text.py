@@ -20,9 +20,12 @@ def raw_yaml(value: Any) -> str:
     """A record as its backend holds it, in its own order."""
     import yaml  # only who asks for a record pays for it
 
-    text = yaml.safe_dump(
-        _plain(value), sort_keys=False, allow_unicode=True, default_flow_style=False, width=110
-    )
+    try:
+        text = yaml.safe_dump(
+            _plain(value), sort_keys=False, allow_unicode=True, default_flow_style=False, width=110
+        )
+    except RecursionError:  # JSON that somebody left there
+        return "<nested too deeply to be shown>\n"
     return redact_text(str(text))
 
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from kubelet import DEADLINE_S, wait_until_ready
 
 from mx.config import load_settings
 from mx.config.tree import TABLE
-from mx.wiring_stores import AVAILABLE_BACKENDS
 
 EXAMPLES = ROOT / "examples"
 # Of other projects, by the definitions in stand_ins.yaml.
@@ -135,8 +133,6 @@ def test_two_nodes_are_one_replica() -> None:
 # --- run ------------------------------------------------------------------------------------------
 @pytest.mark.usefixtures("containers_run_here")
 def test_the_server_with_redis_starts(tmp_path: Path) -> None:
-    if "redis" not in AVAILABLE_BACKENDS or find_spec("mx.server.http") is None:
-        pytest.skip("this version has no Redis store, or no HTTP")
     found = read(EXAMPLES / "p2p_transfer_k8s/server/redis_backend/modelexpress-server-redis.yaml")
     redis = container_of(only(found, "Deployment", "modelexpress-redis"), found, tmp_path / "redis-volumes")
     server = container_of(only(found, "Deployment", "modelexpress-server"), found, tmp_path / "volumes")

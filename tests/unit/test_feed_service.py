@@ -16,6 +16,7 @@ from mx.core.counts import EvictionDone
 from mx.core.feed import Event, EventKind
 from mx.core.fleet import NOTHING_TOLD, Fleet, apply
 from mx.core.model import EntryStatus, Pin
+from mx.core.server_state import ServerStatus
 from mx.core.source import SourceFilter, SourceStatus
 from mx.core.transfer import TransferState
 from mx.errors import UnavailableError
@@ -257,3 +258,26 @@ async def test_a_run_of_eviction_is_told_with_its_numbers(world: World) -> None:
         "eviction (interval) freed 3.00 GiB: 2 entries went, 1 stayed; the cache stays above its limits"
     )
     assert event.level == "warning"
+
+
+async def test_a_status_that_could_not_be_had_is_asked_for_again(world: World) -> None:
+    feed, _ = await world.server("a")
+    later = replace(some.server_status(), store_ok=False)
+    asked = 0
+    news = asyncio.Event()
+
+    async def ask() -> ServerStatus:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise UnavailableError("the store went away in between")
+        return later
+
+    task = asyncio.create_task(feed.keep_status(ask, changed=news.wait))
+    try:
+        news.set()
+        watch = await watched(world, feed)
+        await watch.until(lambda fleet: fleet.server == later)
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
