@@ -5,8 +5,6 @@ BIN := $(VENV)/bin
 VLLM_VENV := $(or $(MX_VLLM_VENV),.venv-vllm)
 INTEROP_VENV := $(or $(MX_INTEROP_VENV),.venv-interop)
 ARGS ?=
-# Processes that run tests; files stay whole, so what a file shares is made once.
-JOBS ?= 2
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,7 +34,7 @@ $(INTEROP_VENV)/.installed: pyproject.toml scripts/setup-interop.sh
 	scripts/setup-interop.sh
 
 test: check $(INTEROP_VENV)/.installed ## everything that needs no vLLM
-	MX_INTEROP_PYTHON=$(abspath $(INTEROP_VENV))/bin/python $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not vllm and not images" $(ARGS)
+	MX_INTEROP_PYTHON=$(abspath $(INTEROP_VENV))/bin/python $(BIN)/python -m pytest -m "not vllm and not images" $(ARGS)
 
 test-images: $(VENV)/.developer ## build the images and run the chart in them (root, buildah, mmdebstrap; about 2 minutes)
 	$(BIN)/python -m pytest -m images tests/charts $(ARGS)
