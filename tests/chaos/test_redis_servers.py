@@ -22,6 +22,7 @@ from processes import Server, Site, Worker, until
 from mx.core.model import EntryStatus, ModelRef, ProviderName
 from mx.core.progress import EnsureUpdate
 from mx.core.source import SourceStatus, SourceSummary
+from mx.errors import UnavailableError
 from mx.testing.fake_hub import FakeHub
 from mx.testing.faults import Fault
 from mx.testing.redis_servers import RedisServer, running_redis, valkey_program
@@ -183,6 +184,34 @@ def test_a_server_whose_redis_pauses_says_so_and_recovers(trio: Trio) -> None:
         trio.redis.resume()
     until(lambda: first.client.health().status == "ok", "the server is ready again")
     assert all(server.process is not None and server.process.poll() is None for server in trio.servers)
+
+
+def test_an_owner_that_is_killed_is_followed_by_another(trio: Trio) -> None:
+    name, size = "org/lost", 8 * MIB
+    trio.hub.mend()
+    trio.hub.add(name, {"model.safetensors": random.Random(3).randbytes(size)})
+    gate = threading.Event()
+    trio.hub.fail(Fault("storage:", cut_after=size // 2, gate=gate))
+    before = trio.hub.bytes_served
+
+    def ensure(server: Server) -> EnsureUpdate:
+        *_, last = server.client.ensure(ModelRef(ProviderName.HUGGING_FACE, name))
+        return last
+
+    with ThreadPoolExecutor(3) as threads:
+        owner = threads.submit(ensure, trio.servers[0])
+        until(lambda: trio.hub.bytes_served >= before + size // 2, "half of it has come")
+        others = [threads.submit(ensure, server) for server in trio.servers[1:]]
+        until(lambda: trio.servers[1].client.list_models(name=name).entries, "the others know of the claim")
+        trio.servers[0].kill()
+        with pytest.raises(UnavailableError):
+            owner.result(60)
+        ends = [one.result(120) for one in others]
+    gate.set()
+    assert {end.status for end in ends} == {EntryStatus.DOWNLOADED}, {end.message for end in ends}
+    assert trio.hub.bytes_served - before < 2.1 * size
+    trio.servers[0].begin()
+    trio.everywhere(lambda server: is_cached(server, name), "the entry is listed")
 
 
 def test_a_pull_outlives_every_server(trio: Trio, site: Site) -> None:
