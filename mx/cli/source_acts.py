@@ -80,7 +80,7 @@ def withdraw(
     rows = with_client(ctx, lambda client: find_rows(client, source_id, worker))
     doomed = _of_rank(rows, rank)
     if not dry_run:
-        _confirm("withdraw", doomed, yes=yes)
+        _confirm("withdraw", doomed, done="withdrawn", yes=yes)
     withdrawn = doomed if dry_run else with_client(ctx, lambda client: _withdraw(client, doomed))
     document = {
         "success": True,
@@ -112,7 +112,7 @@ def stale(
     run = invocation_of(ctx)
     rows = _of_rank(with_client(ctx, lambda client: find_rows(client, source_id, worker)), rank)
     if not dry_run:
-        _confirm("mark stale", rows, yes=yes)
+        _confirm("mark stale", rows, done="marked stale", yes=yes)
     marked = rows if dry_run else with_client(ctx, lambda client: _mark(client, rows))
     document = {
         "success": True,
@@ -171,10 +171,10 @@ def _record(row: SourceSummary) -> dict[str, object]:
     }
 
 
-def _confirm(verb: str, rows: Sequence[SourceSummary], *, yes: bool) -> None:
+def _confirm(verb: str, rows: Sequence[SourceSummary], *, done: str, yes: bool) -> None:
     """Ask on stderr, No being the default. Raises UsageError when nobody is there to answer."""
     what = f"{len(rows)} record{'s' * (len(rows) != 1)} of {rows[0].model_name} ({rows[0].source_id})"
-    confirm(f"{verb} {what}?", yes=yes)
+    confirm(f"{verb} {what}?", done=done, yes=yes)
 
 
 def _print_done(

@@ -27,7 +27,16 @@ from mx.core.source import (
 from mx.core.tensors import TensorDescriptor
 from mx.core.transitions import Held, Ready, Won, is_older
 from mx.errors import UnavailableError
-from mx.store.redis import Link, RedisBackend, RedisDuties, RedisModelStore, RedisSourceStore, open_link
+from mx.store.redis import (
+    Link,
+    RedisBackend,
+    RedisDuties,
+    RedisEventStore,
+    RedisModelStore,
+    RedisSourceStore,
+    RedisView,
+    open_link,
+)
 from mx.store.redis.left_alone import LeftAlone
 from mx.testing.samples import COMMIT, PEER, entry, model_key, model_record
 from mx.testing.store_contract import listed, scanned
@@ -56,11 +65,13 @@ async def link(site: Site) -> AsyncIterator[Link]:
 def backend(link: Link) -> RedisBackend:
     left_alone = LeftAlone()
     return RedisBackend(
-        link,
-        RedisSourceStore(link, ttl_s=TTL_S, left_alone=left_alone),
-        RedisModelStore(link, left_alone=left_alone),
-        RedisDuties(link),
-        left_alone,
+        link=link,
+        sources=RedisSourceStore(link, ttl_s=TTL_S, left_alone=left_alone),
+        models=RedisModelStore(link, left_alone=left_alone),
+        duties=RedisDuties(link),
+        events=RedisEventStore(link),
+        view=RedisView(link),
+        left_alone=left_alone,
     )
 
 

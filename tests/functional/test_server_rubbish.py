@@ -70,7 +70,20 @@ async def _serve(database: Path, started: threading.Event, shared: dict[str, Any
         await store.close()
 
 
+# Answered for as long as somebody listens.
+ENDLESS = {f"/{admin.AdminService_NAME}/Watch"}
+
+
 def ask(channel: grpc.Channel, method: str, data: bytes) -> grpc.StatusCode:
+    """How it was answered; OK for the first answer of an endless one."""
+    if method in ENDLESS:
+        answers = channel.unary_stream(method)(data, timeout=20)
+        try:
+            next(answers)
+        except grpc.RpcError as error:
+            return error.code()
+        answers.cancel()
+        return grpc.StatusCode.OK
     call = channel.unary_unary(method).future(data, timeout=20)
     return call.code()
 
