@@ -15,7 +15,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import os
+import socket
+import struct
 import sys
 import tempfile
 import time
@@ -39,6 +43,7 @@ CROWD = 64
 READY = int(SourceStatus.READY)
 PEER = PeerRecord("10.1.2.3:6555", "g1", "host", "0" * 32)
 LEASE_S = 30.0
+DEFINITIONS = Path(__file__).parents[1] / "charts" / "mx" / "crds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +142,68 @@ class Redis:
                 meter.flushdb()
 
 
-BACKENDS: tuple[Backend, ...] = (Memory(), Sqlite(), Redis())
+class Kubernetes:
+    """An API server and etcd started for the measurement, from the programs in $KUBEBUILDER_ASSETS."""
+
+    name = "kubernetes"
+
+    def missing(self) -> str | None:
+        from mx.testing.api_server import find_assets
+
+        found = find_assets()
+        return found if isinstance(found, str) else None
+
+    async def opened(self, options: argparse.Namespace) -> AsyncIterator[Opened]:
+        from mx.store.kubernetes import Cluster, KubernetesModelStore, KubernetesSourceStore
+        from mx.testing.api_server import ApiServer, find_assets
+        from mx.wiring import SystemClock
+
+        programs = find_assets()
+        assert not isinstance(programs, str)
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            api_server = ApiServer(Path(folder), server=programs[0], etcd=programs[1])
+            try:
+                api_server.start()
+                api_server.apply_definitions(DEFINITIONS)
+                cluster = await Cluster.connect(
+                    namespace=api_server.new_namespace(),
+                    clock=SystemClock(),
+                    kubeconfig=str(api_server.kubeconfig(Path(folder) / "kubeconfig")),
+                )
+                sources = await KubernetesSourceStore.open(cluster)
+                models = await KubernetesModelStore.open(cluster)
+                try:
+                    yield Opened(sources, models, SocketMeter(api_server.port).total)
+                finally:
+                    await sources.close()
+                    await models.close()
+            finally:
+                api_server.stop()
+
+
+class SocketMeter:
+    """Bytes that this process has exchanged with a port, TLS and watches included, as the kernel counts."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._seen: dict[str, int] = {}  # by socket; what a closed one had exchanged stays
+
+    def total(self) -> int:
+        for descriptor in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile, or no socket of TCP
+                name = os.readlink(descriptor)
+                if name.startswith("socket:"):
+                    self._read(name, int(descriptor.name))
+        return sum(self._seen.values())
+
+    def _read(self, name: str, number: int) -> None:
+        with socket.socket(fileno=os.dup(number)) as connection:
+            if connection.getpeername()[1:2] == (self._port,):
+                info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)
+                self._seen[name] = sum(struct.unpack_from("QQ", info, 120))  # bytes acked, bytes received
+
+
+BACKENDS: tuple[Backend, ...] = (Memory(), Sqlite(), Redis(), Kubernetes())
 
 
 @dataclass(frozen=True, slots=True)
