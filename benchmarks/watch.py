@@ -1,10 +1,12 @@
 """Watch under load: what fifty watchers cost a server while things change a thousand times a second.
 
-    python benchmarks/watch.py [--watchers 50] [--rate 1000] [--seconds 60] [--transfers 1000]
+    python benchmarks/watch.py [--watchers 50] [--rate 1000] [--seconds 60] [--format table|json]
 
 The server is a process of its own, over SQLite in a new folder. Changes are transfer reports as workers
 send them, over ``--reporters`` connections; watchers are real clients in two further processes. Lag is
-the time from a report being sent to a watcher having it, by the wall clock of this machine.
+the time from a report being sent to a watcher having it, by the wall clock of this machine. One more
+watcher reads nothing for two thirds of the time: what it missed by then is counted, and that it is
+back with the others at the end.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ import argparse
 import asyncio
 import json
 import os
+import platform
 import statistics
 import sys
 import tempfile
 import time
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 from mx.client.grpc import GrpcClient
 from mx.core.feed import FleetChanges, FleetSnapshot, LinkLost, TransferChanged
@@ -26,6 +30,7 @@ from mx.core.transfer import Strategy, TransferReport, TransferState
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+Case = dict[str, Any]
 
 
 def main() -> None:
@@ -36,19 +41,26 @@ def main() -> None:
     options.add_argument("--transfers", type=int, default=1000, help="transfers that run at the same time")
     options.add_argument("--reporters", type=int, default=4)
     options.add_argument("--processes", type=int, default=2, help="that watch")
+    options.add_argument("--format", choices=("table", "json"), default="table")
     options.add_argument("--watch", help=argparse.SUPPRESS)
+    options.add_argument("--sleep", type=float, default=0.0, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.watch:
-        asyncio.run(watch(chosen.watch, chosen.watchers))
+        asyncio.run(watch(chosen.watch, chosen.watchers, sleep_s=chosen.sleep))
+        return
+    case = asyncio.run(measure(chosen))
+    if chosen.format == "json":
+        about = {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
+        print(json.dumps({"machine": about, "cases": [case]}, indent=2))
     else:
-        asyncio.run(measure(chosen))
+        show(case)
 
 
-async def measure(chosen: argparse.Namespace) -> None:
+async def measure(chosen: argparse.Namespace) -> Case:
     with tempfile.TemporaryDirectory() as folder:
         server = await start_server(Path(folder))
         try:
-            await under_load(chosen, *server)
+            return await under_load(chosen, *server)
         finally:
             server[0].terminate()
             await server[0].wait()
@@ -74,43 +86,81 @@ async def start_server(folder: Path) -> tuple[asyncio.subprocess.Process, str]:
     return process, line.decode().strip()
 
 
-async def under_load(chosen: argparse.Namespace, process: asyncio.subprocess.Process, address: str) -> None:
+async def under_load(chosen: argparse.Namespace, process: asyncio.subprocess.Process, address: str) -> Case:
     idle = await used(process.pid, 3.0)
     share = chosen.watchers // chosen.processes
-    watchers = [
-        await asyncio.create_subprocess_exec(
-            sys.executable,
-            __file__,
-            *("--watch", address, "--watchers", str(share)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        for _ in range(chosen.processes)
-    ]
-    for watcher in watchers:
-        assert watcher.stdout is not None
-        await asyncio.wait_for(watcher.stdout.readline(), 60)
+    watchers = [await start_watchers(address, share) for _ in range(chosen.processes)]
     # Once every transfer is known, what is held in memory no longer grows by design.
     await report(address, chosen, seconds=chosen.transfers / chosen.rate + 2.0)
+    slow = await start_watchers(address, 1, "--sleep", str(chosen.seconds * 2 / 3))
     rss_begin, cpu_begin, begin_s = rss(process.pid), cpu_s(process.pid), time.monotonic()
     sent = await report(address, chosen, seconds=chosen.seconds)
     took_s = time.monotonic() - begin_s
-    cpu, rss_end = (cpu_s(process.pid) - cpu_begin) / took_s, rss(process.pid)
-    told = []
-    for watcher in watchers:
-        out, _ = await asyncio.wait_for(watcher.communicate(b"\n"), 60)
-        told.append(json.loads(out))
+    cpu = (cpu_s(process.pid) - cpu_begin) / took_s
+    rss_end, rss_peak = rss(process.pid), peak(process.pid)
+    told = [await ended(watcher) for watcher in watchers]
+    late = await ended(slow)
     lags = sorted(lag for one in told for lag in one["lags"])
-    print(f"watchers           {share * chosen.processes}, in {chosen.processes} processes")
-    print(f"changes            {sent} in {took_s:.1f} s, {sent / took_s:.0f} a second")
-    print(f"server CPU         {100 * cpu:.0f} % of a core; without watchers and changes {100 * idle:.1f} %")
-    print(f"server RSS         {rss_begin >> 20} MiB at the start, {rss_end >> 20} MiB at the end")
-    if lags:
-        p95 = lags[int(len(lags) * 0.95)]
-        print(f"lag                p50 {1000 * statistics.median(lags):.0f} ms, p95 {1000 * p95:.0f} ms")
-    print(f"updates            {sum(one['updates'] for one in told)} taken in by all watchers")
-    dropped, lost = (sum(one[what] for one in told) for what in ("dropped", "lost"))
-    print(f"dropped            {dropped} changes, links lost {lost}")
+    return {
+        "case": "watch under load",
+        "watchers": share * chosen.processes,
+        "seconds": took_s,
+        "changes": sent,
+        "changes_s": sent / took_s,
+        "server_cpu": cpu,
+        "server_cpu_idle": idle,
+        "rss_begin_bytes": rss_begin,
+        "rss_end_bytes": rss_end,
+        "rss_peak_bytes": rss_peak,
+        "lag_p50_s": statistics.median(lags) if lags else None,
+        "lag_p95_s": lags[int(len(lags) * 0.95)] if lags else None,
+        "lags": len(lags),
+        "updates": sum(one["updates"] for one in told),
+        "dropped": sum(one["dropped"] for one in told),
+        "links_lost": sum(one["lost"] for one in told),
+        "slow_dropped": late["dropped"],
+        "slow_snapshots": late["snapshots"],
+        "slow_behind_s": late["behind_s"],
+    }
+
+
+async def start_watchers(address: str, count: int, *more: str) -> asyncio.subprocess.Process:
+    """A process that watches so many times, once each has its first snapshot."""
+    words = ("--watch", address, "--watchers", str(count), *more)
+    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+    process = await asyncio.create_subprocess_exec(sys.executable, __file__, *words, **pipes)
+    assert process.stdout is not None
+    await asyncio.wait_for(process.stdout.readline(), 60)
+    return process
+
+
+async def ended(watcher: asyncio.subprocess.Process) -> dict[str, Any]:
+    out, _ = await asyncio.wait_for(watcher.communicate(b"\n"), 60)
+    said: dict[str, Any] = json.loads(out)
+    return said
+
+
+def show(case: Case) -> None:
+    def ms(seconds: float | None) -> str:
+        return "-" if seconds is None else f"{1000 * seconds:.0f} ms"
+
+    print(f"watchers           {case['watchers']}, and one that is slow")
+    print(
+        f"changes            {case['changes']} in {case['seconds']:.1f} s, {case['changes_s']:.0f} a second"
+    )
+    print(
+        f"server CPU         {100 * case['server_cpu']:.0f} % of a core; without watchers and changes "
+        f"{100 * case['server_cpu_idle']:.1f} %"
+    )
+    begin, end, most = (case[f"rss_{at}_bytes"] >> 20 for at in ("begin", "end", "peak"))
+    print(f"server RSS         {begin} MiB at the start, {end} MiB at the end, {most} MiB at most")
+    print(f"lag                p50 {ms(case['lag_p50_s'])}, p95 {ms(case['lag_p95_s'])}, n {case['lags']}")
+    print(f"updates            {case['updates']} taken in by all watchers")
+    print(f"dropped            {case['dropped']} changes, links lost {case['links_lost']}")
+    print(
+        f"slow watcher       {case['slow_dropped']} changes dropped, {case['slow_snapshots']} snapshots, "
+        f"{ms(case['slow_behind_s'])} behind at the end"
+    )
 
 
 async def report(address: str, chosen: argparse.Namespace, *, seconds: float) -> int:
@@ -156,10 +206,11 @@ def a_report(number: int) -> TransferReport:
     )
 
 
-async def watch(address: str, count: int) -> None:
-    """Watchers until a line comes on stdin; what they saw, as JSON."""
+async def watch(address: str, count: int, *, sleep_s: float) -> None:
+    """Watchers until a line comes on stdin; what they saw, as JSON. With ``sleep_s`` they sleep after
+    their first snapshot."""
     begun = asyncio.Semaphore(0)
-    seen: dict[str, int] = {"updates": 0, "dropped": 0, "lost": 0}
+    seen: dict[str, Any] = {"updates": 0, "dropped": 0, "lost": 0, "snapshots": 0, "behind_s": None}
     lags: list[float] = []
 
     async def one() -> None:
@@ -168,16 +219,21 @@ async def watch(address: str, count: int) -> None:
             async for update in updates:
                 match update:
                     case FleetSnapshot():
+                        seen["snapshots"] += 1
                         seen["dropped"] += update.dropped
-                        begun.release()
+                        if seen["snapshots"] <= count:
+                            begun.release()
+                            await asyncio.sleep(sleep_s)
                     case LinkLost():
                         seen["lost"] += 1
                     case FleetChanges():
                         seen["updates"] += 1
                         now_ms = time.time_ns() / 1e6
-                        newest = update.changes[-1:] if seen["updates"] % 10 == 0 else ()
+                        newest = update.changes[-1:]
                         told = [one.report for one in newest if isinstance(one, TransferChanged)]
-                        lags.extend((now_ms - one.started_at_ms) / 1000 for one in told)
+                        late = [(now_ms - one.started_at_ms) / 1000 for one in told]
+                        seen["behind_s"] = late[0] if late else seen["behind_s"]
+                        lags.extend(late if seen["updates"] % 10 == 0 else ())
 
     tasks = [asyncio.create_task(one()) for _ in range(count)]
     for _ in tasks:
@@ -199,6 +255,11 @@ async def used(pid: int, seconds: float) -> float:
 def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def peak(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) << 10
 
 
 def rss(pid: int) -> int:

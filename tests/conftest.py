@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures.thread import _threads_queues
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,36 @@ from mx.testing.api_server import ApiServer, find_assets
 
 # What a store's thread may take to end after its last test.
 _GRACE_S = 5.0
+_left_behind: list[str] = []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Threads that would keep the interpreter alive for ever fail the run, by name; those of workers too."""
+    names = _threads_left()
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["threads_left"] = names
+        return
+    names += _left_behind
+    if names:
+        sys.stderr.write(f"threads left behind: {', '.join(names)}\n")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of a run in several processes has ended."""
+    _left_behind.extend(getattr(node, "workeroutput", {}).get("threads_left", ()))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Threads that would keep the interpreter alive for ever fail the run, by name."""
+    if _threads_left() and not hasattr(config, "workerinput"):
+        sys.stdout.flush()
+        os._exit(1)
+
+
+def _threads_left() -> list[str]:
     left = [
         thread
         for thread in threading.enumerate()
@@ -29,12 +55,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     ]
     for thread in left:
         thread.join(_GRACE_S / len(left))
-    names = [thread.name for thread in left if thread.is_alive()]
-    if names and not hasattr(config, "workerinput"):
-        sys.stderr.write(f"threads left behind: {', '.join(names)}\n")
-        sys.stderr.flush()
-        sys.stdout.flush()
-        os._exit(1)
+    return [thread.name for thread in left if thread.is_alive()]
 
 
 @pytest.fixture(scope="session")
