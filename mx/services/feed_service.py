@@ -194,10 +194,7 @@ class FeedService:
         await self._entries.read_once.wait()
         self._feed.flush()
         self._loading = False
-        try:
-            await self._history.load()
-        except MxError as error:
-            log.warn("past events not read", error=str(error))  # noqa: G010  # an EventLog
+        await self._history.read_once.wait()
         self._feed.loaded()
 
     async def _keep_downloads(self) -> NoReturn:

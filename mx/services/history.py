@@ -30,7 +30,7 @@ _TOLD_KEPT = 20 * EVENTS_KEPT
 
 class History:
     """``tell`` hears of every event, of this server and of others, once. ``watched`` says whether anybody
-    wants to know of those of others now."""
+    wants to know of those of others now. ``read_once`` is set when the past was told, or can't be read."""
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class History:
         self._queued: deque[Event] = deque(maxlen=QUEUED_MAX)
         self._told: dict[str, None] = {}
         self._news = asyncio.Event()
+        self.read_once = asyncio.Event()
         self._cursor = ""  # nothing is read on from: the newest events are read anew
 
     def add(self, event: Event) -> None:
@@ -62,8 +63,8 @@ class History:
             await self._write()
         return await self._store.list_events(limit=limit, kinds=frozenset(kinds), subject=subject)
 
-    async def load(self) -> None:
-        """Tell what the store remembers; UnavailableError."""
+    async def _load(self) -> None:
+        """Tell the newest that the store remembers."""
         _, cursor = await self._store.since("")
         for event in await self._store.list_events(limit=EVENTS_KEPT):
             self._tell(event)
@@ -71,7 +72,7 @@ class History:
 
     async def run(self) -> NoReturn:
         """Write and read on until cancelled; outlives outages of the store."""
-        failing = False
+        failing = not await self._begin()
         while True:
             pause_s = self._retry_s if failing else self._tail_s if self._watched() else None
             with suppress(TimeoutError):
@@ -92,6 +93,17 @@ class History:
                     self._tell(event)
             else:
                 failing = False
+
+    async def _begin(self) -> bool:
+        """Tell the past before anything new; whether the store let it be read."""
+        try:
+            await self._load()
+        except MxError as error:
+            log.warn("past events not read", error=str(error))  # noqa: G010  # an EventLog
+            return False
+        finally:
+            self.read_once.set()
+        return True
 
     def wake(self) -> None:
         """Somebody began to watch."""
@@ -114,7 +126,7 @@ class History:
 
     async def _read(self) -> None:
         if not self._cursor:
-            await self.load()
+            await self._load()
             return
         events, self._cursor = await self._store.since(self._cursor)
         for event in events:

@@ -63,7 +63,7 @@ async def running(store: MemoryEventStore, audience: Audience) -> AsyncIterator[
 async def test_whoever_watches_after_days_hears_the_newest_and_none_of_it_again() -> None:
     store, audience = MemoryEventStore(), Audience()
     async with running(store, audience) as history:
-        await history.load()
+        await history.read_once.wait()
         for number in range(3 * EVENTS_KEPT):
             history.add(happened(f"own{number}"))
             if number % 100 == 0:
@@ -79,6 +79,16 @@ async def test_whoever_watches_after_days_hears_the_newest_and_none_of_it_again(
         await audience.until_heard(fresh.event_id)
     assert len(audience.heard) == len(set(audience.heard)) == 3 * EVENTS_KEPT + EVENTS_KEPT + 1
     assert audience.heard[-2:] == [others[-1].event_id, fresh.event_id]
+
+
+async def test_the_past_is_told_before_what_is_new() -> None:
+    store, audience = MemoryEventStore(), Audience()
+    past, new = happened("past"), happened("new")
+    await store.append([past])
+    async with running(store, audience) as history:
+        history.add(new)  # before anything ran
+        await audience.until_heard(new.event_id)
+    assert audience.heard == [past.event_id, new.event_id]
 
 
 async def test_a_past_that_could_not_be_read_at_the_start_is_read_when_somebody_watches() -> None:
