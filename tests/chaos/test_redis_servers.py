@@ -204,12 +204,12 @@ def test_an_owner_that_is_killed_is_followed_by_another(trio: Trio) -> None:
         others = [threads.submit(ensure, server) for server in trio.servers[1:]]
         until(lambda: trio.servers[1].client.list_models(name=name).entries, "the others know of the claim")
         trio.servers[0].kill()
+        gate.set()  # nobody listens there any more
         with pytest.raises(UnavailableError):
             owner.result(60)
         ends = [one.result(120) for one in others]
-    gate.set()
     assert {end.status for end in ends} == {EntryStatus.DOWNLOADED}, {end.message for end in ends}
-    assert trio.hub.bytes_served - before < 2.1 * size
+    assert trio.hub.bytes_served - before < 1.1 * size, "the next owner went on from what was there"
     trio.servers[0].begin()
     trio.everywhere(lambda server: is_cached(server, name), "the entry is listed")
 
