@@ -25,6 +25,7 @@ from mx.core.feed import (
     LinkLost,
     Logged,
 )
+from mx.core.feed_json import event_document
 from mx.core.units import parse_duration
 from mx.errors import UnavailableError, UsageError
 
@@ -153,19 +154,6 @@ def _logged(update: FeedUpdate) -> Sequence[Event]:
             return [change.event for change in update.changes if isinstance(change, Logged)]
         case LinkLost():
             return ()
-
-
-def event_document(event: Event) -> dict[str, object]:
-    return {
-        "event_id": event.event_id,
-        "at_ms": event.at_ms,
-        "kind": event.kind.value,
-        "level": event.level.value,
-        "subject": event.subject,
-        "text": event.text,
-        "server": event.server,
-        "fields": dict(event.fields or {}),
-    }
 
 
 def _tell(run: Invocation, event: Event) -> None:
