@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from mx.cli.link import never_there
 from mx.cli.live import link_words
 from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.output import Format
@@ -27,7 +28,7 @@ from mx.core.feed import (
 )
 from mx.core.feed_json import event_document
 from mx.core.units import parse_duration
-from mx.errors import UnavailableError, UsageError
+from mx.errors import UsageError
 
 app = typer.Typer()
 
@@ -125,7 +126,7 @@ async def _follow(run: Invocation, client: Client, wanted: Wanted) -> None:
         async for update in updates:
             if isinstance(update, LinkLost):
                 if not begun:
-                    raise UnavailableError(update.reason)
+                    raise never_there(update)
                 run.out.say(link_words(update))
                 lost = True
                 continue
