@@ -61,6 +61,7 @@ bench: $(VENV)/.installed $(INTEROP_VENV)/.installed ## the benchmarks behind th
 	$(BIN)/python benchmarks/serve_files.py
 	$(BIN)/python benchmarks/object_stores.py
 	$(BIN)/python benchmarks/stores.py
+	$(BIN)/python benchmarks/watch.py
 	$(BIN)/python benchmarks/tui.py
 
 clean: ## remove what the targets made

@@ -33,7 +33,7 @@ from mx.services.shared_work import SharedWork
 from mx.services.sources import SourcesService
 from mx.services.touches import TouchBatch
 from mx.services.transfers import TransfersService
-from mx.wiring_stores import Backend, close_backends, models_backend, open_backends
+from mx.wiring_stores import Backend, close_backends, events_of, models_backend, open_backends
 
 if TYPE_CHECKING:
     from mx.config import Settings
@@ -113,7 +113,7 @@ async def open_services(
                 eviction=eviction,
                 transfers=transfers,
                 cache=cache,
-                events=of_sources.events,
+                events=events_of(of_sources, of_models),
                 clock=clock,
                 name=owner.rpartition(":")[0],
                 owner=owner,

@@ -29,13 +29,13 @@ def models_backend(settings: Settings) -> str:
 class Backend:
     """What one kind of store offers, opened. ``clock``: the store's own, where it has one.
 
-    ``upkeep`` runs until cancelled, beside the services.
+    ``events`` None: it is no place for a history. ``upkeep`` runs until cancelled, beside the services.
     """
 
     sources: SourceStore
     models: ModelStore
     duties: Duties
-    events: EventStore
+    events: EventStore | None
     view: StoreView
     clock: Clock | None = None
     upkeep: Callable[[], Coroutine[None, None, NoReturn]] | None = None
@@ -60,12 +60,11 @@ async def _open_backend(settings: Settings, name: str, clock: Clock) -> Backend:
         case "memory":
             from mx.store.memory import MemorySourceStore
             from mx.store.memory_duties import MemoryDuties
-            from mx.store.memory_events import MemoryEventStore
             from mx.store.memory_models import MemoryModelStore
             from mx.store.memory_view import MemoryView
 
             sources, models = MemorySourceStore(), MemoryModelStore()
-            return Backend(sources, models, MemoryDuties(), MemoryEventStore(), MemoryView(sources, models))
+            return Backend(sources, models, MemoryDuties(), None, MemoryView(sources, models))
         case "kubernetes":
             return await _open_kubernetes(settings, clock)
         case "redis":
@@ -103,7 +102,6 @@ async def _open_kubernetes(settings: Settings, clock: Clock) -> Backend:
         KubernetesSourceStore,
         KubernetesView,
     )
-    from mx.store.memory_events import MemoryEventStore
 
     wanted = settings.kubernetes
     cluster = await Cluster.connect(namespace=wanted.namespace, clock=clock, kubeconfig=wanted.kubeconfig)
@@ -115,9 +113,16 @@ async def _open_kubernetes(settings: Settings, clock: Clock) -> Backend:
         duties = await KubernetesDuties.open(cluster)
         opened.pop_all()
     log.info("store in Kubernetes", server=cluster.api.server, namespace=wanted.namespace)
-    # The API server is no place for a history: each server keeps its own in memory.
+    # Every event would be a write to etcd, and its history is no bigger than a few hundred of them.
     view = KubernetesView(cluster, sources, models)
-    return Backend(sources, models, duties, MemoryEventStore(), view, clock=cluster.api.clock)
+    return Backend(sources, models, duties, None, view, clock=cluster.api.clock)
+
+
+def events_of(*backends: Backend) -> EventStore:
+    """The history in the first store that keeps one; else it ends with this process."""
+    from mx.store.memory_events import MemoryEventStore
+
+    return next((one.events for one in backends if one.events is not None), MemoryEventStore())
 
 
 async def close_backends(*backends: Backend) -> None:
@@ -125,4 +130,5 @@ async def close_backends(*backends: Backend) -> None:
     async with AsyncExitStack() as stack:
         for backend in backends:
             for part in (backend.sources, backend.models, backend.duties, backend.events):
-                stack.push_async_callback(part.close)
+                if part is not None:
+                    stack.push_async_callback(part.close)

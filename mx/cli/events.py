@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from mx.cli.link import never_there
 from mx.cli.live import link_words
 from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.output import Format
@@ -25,8 +26,9 @@ from mx.core.feed import (
     LinkLost,
     Logged,
 )
+from mx.core.feed_json import event_document
 from mx.core.units import parse_duration
-from mx.errors import UnavailableError, UsageError
+from mx.errors import UsageError
 
 app = typer.Typer()
 
@@ -124,7 +126,7 @@ async def _follow(run: Invocation, client: Client, wanted: Wanted) -> None:
         async for update in updates:
             if isinstance(update, LinkLost):
                 if not begun:
-                    raise UnavailableError(update.reason)
+                    raise never_there(update)
                 run.out.say(link_words(update))
                 lost = True
                 continue
@@ -153,19 +155,6 @@ def _logged(update: FeedUpdate) -> Sequence[Event]:
             return [change.event for change in update.changes if isinstance(change, Logged)]
         case LinkLost():
             return ()
-
-
-def event_document(event: Event) -> dict[str, object]:
-    return {
-        "event_id": event.event_id,
-        "at_ms": event.at_ms,
-        "kind": event.kind.value,
-        "level": event.level.value,
-        "subject": event.subject,
-        "text": event.text,
-        "server": event.server,
-        "fields": dict(event.fields or {}),
-    }
 
 
 def _tell(run: Invocation, event: Event) -> None:

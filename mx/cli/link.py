@@ -15,9 +15,16 @@ from mx.errors import UnavailableError
 
 if TYPE_CHECKING:
     from mx.client.base import Client
-    from mx.core.feed import FeedUpdate
+    from mx.core.feed import FeedUpdate, LinkLost
 
 Told = Callable[["FeedUpdate", Fleet], None]
+
+
+def never_there(lost: LinkLost) -> UnavailableError:
+    """The end of a command whose first attempt failed: somebody waits for a first answer."""
+    return UnavailableError(
+        lost.reason, remedy="check the address, and that the server runs and can be reached from here"
+    )
 
 
 class Link:
@@ -57,7 +64,7 @@ class Link:
                 if self._fleet.now_ms != before:
                     self._at_s = time.monotonic()
                 if self._fleet.server is None and (lost := self._fleet.lost) is not None:
-                    raise UnavailableError(lost.reason)
+                    raise never_there(lost)
                 if self._told is not None:
                     self._told(update, self._fleet)
                 self._news.set()

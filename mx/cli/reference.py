@@ -45,6 +45,8 @@ _HEAD = """\
 
 ## Exit codes
 
+They are stable: a later version may add some, and none ever means something else.
+
 | code | meaning |
 |---|---|
 """

@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
-from mx.cli import health
+from mx.cli import health, live
 from mx.cli.exits import ExitCode
-from mx.cli.options import invocation_of, with_client
+from mx.cli.live import WatchOption
+from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.output import Cell, Column, Output
 from mx.client.base import Client, ServerHealth, ServerStatus
+from mx.core.fleet import Fleet
 from mx.core.server_state import BackendState
 from mx.core.units import format_age
 from mx.errors import PreconditionError
@@ -20,7 +22,7 @@ from mx.errors import PreconditionError
 _Answer = tuple[ServerStatus, tuple[BackendState, ...]]
 
 
-def status(ctx: typer.Context) -> None:
+def status(ctx: typer.Context, watch: WatchOption = False) -> None:
     """Show what the server says about itself: version, readiness, sources, and each store behind it.
 
     Exits 1 when it can't serve.
@@ -31,6 +33,9 @@ def status(ctx: typer.Context) -> None:
     read_only, backends: [{duty, backend, address, ok, latency_ms, facts, error}]}.
     """
     run = invocation_of(ctx)
+    if watch:
+        live.watch(ctx, _watched(run))
+        return
     answer = with_client(ctx, _ask)
     if isinstance(answer, ServerHealth):
         document = {"published": True, **health.document(answer)}
@@ -39,12 +44,37 @@ def status(ctx: typer.Context) -> None:
         good = answer.status in health.GOOD
     else:
         server, backends = answer
-        uptime_s = max(0, int(run.now() - server.started_at_ms / 1000))
-        document = status_document(server, uptime_s) | {"backends": [_backend(one) for one in backends]}
+        uptime_s = _uptime_s(run, server)
+        document = _document(answer, uptime_s)
         run.out.emit(document, human=lambda: describe(run.out, server, backends, uptime_s))
         good = server.ready and not server.draining
     if not good:
         raise typer.Exit(ExitCode.FAILURE)
+
+
+def _watched(run: Invocation) -> live.Whole[_Answer]:
+    async def read(client: Client, _fleet: Fleet) -> _Answer:
+        answer = await _ask(client)
+        if isinstance(answer, ServerHealth):  # a watch stands: it was an mx server a moment ago
+            raise PreconditionError("this server has no admin service any more")
+        return answer
+
+    return live.Whole(
+        subject=lambda fleet: fleet.server,
+        read=read,
+        document=lambda answer: _document(answer, _uptime_s(run, answer[0])),
+        # The frame's own run: its time goes on while nothing is told.
+        print=lambda frame, answer, fleet: describe(frame.out, *answer, _uptime_s(frame, answer[0])),
+    )
+
+
+def _uptime_s(run: Invocation, server: ServerStatus) -> int:
+    return max(0, int(run.now() - server.started_at_ms / 1000))
+
+
+def _document(answer: _Answer, uptime_s: int) -> dict[str, object]:
+    server, backends = answer
+    return status_document(server, uptime_s) | {"backends": [_backend(one) for one in backends]}
 
 
 async def _ask(client: Client) -> _Answer | ServerHealth:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -76,25 +77,8 @@ def withdraw(
 
     JSON: {success, dry_run, source_id, withdrawn: [{worker_id, worker_rank, model_name, status}]}.
     """
-    run = invocation_of(ctx)
-    rows = with_client(ctx, lambda client: find_rows(client, source_id, worker))
-    doomed = _of_rank(rows, rank)
-    if not dry_run:
-        _confirm("withdraw", doomed, done="withdrawn", yes=yes)
-    withdrawn = doomed if dry_run else with_client(ctx, lambda client: _withdraw(client, doomed))
-    document = {
-        "success": True,
-        "dry_run": dry_run,
-        "source_id": doomed[0].source_id,
-        "withdrawn": [_record(row) for row in withdrawn],
-    }
-    verb = "would withdraw" if dry_run else "withdrew"
-    run.out.emit(document, human=lambda: _print_done(run, verb, withdrawn, doomed))
-
-
-async def _withdraw(client: Client, rows: list[SourceSummary]) -> list[SourceSummary]:
-    """Those that were still there."""
-    return [row for row in rows if await client.withdraw(row.key)]
+    act = _Act("withdraw", "withdrew", "withdrawn", "withdrawn", lambda client, key: client.withdraw(key))
+    _carry_out(ctx, act, source_id, worker, rank, dry_run=dry_run, yes=yes)
 
 
 def stale(
@@ -109,24 +93,50 @@ def stale(
 
     JSON: {success, dry_run, source_id, marked: [{worker_id, worker_rank, model_name, status}]}.
     """
+    act = _Act(
+        "mark stale", "marked stale", "marked stale", "marked", lambda client, key: client.mark_stale(key)
+    )
+    _carry_out(ctx, act, source_id, worker, rank, dry_run=dry_run, yes=yes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """``do`` is False for a record that is not there any more; ``member`` holds the others in JSON."""
+
+    verb: str
+    done: str
+    passive: str
+    member: str
+    do: Callable[[Client, WorkerKey], Awaitable[bool]]
+
+
+def _carry_out(
+    ctx: typer.Context,
+    act: _Act,
+    source_id: str,
+    worker: str | None,
+    rank: int | None,
+    *,
+    dry_run: bool,
+    yes: bool,
+) -> None:
     run = invocation_of(ctx)
     rows = _of_rank(with_client(ctx, lambda client: find_rows(client, source_id, worker)), rank)
     if not dry_run:
-        _confirm("mark stale", rows, done="marked stale", yes=yes)
-    marked = rows if dry_run else with_client(ctx, lambda client: _mark(client, rows))
+        _confirm(act.verb, rows, done=act.passive, yes=yes)
+
+    async def carried_out(client: Client) -> list[SourceSummary]:
+        return [row for row in rows if await act.do(client, row.key)]
+
+    done = rows if dry_run else with_client(ctx, carried_out)
     document = {
         "success": True,
         "dry_run": dry_run,
         "source_id": rows[0].source_id,
-        "marked": [_record(row) for row in marked],
+        act.member: [_record(row) for row in done],
     }
-    verb = "would mark stale" if dry_run else "marked stale"
-    run.out.emit(document, human=lambda: _print_done(run, verb, marked, rows))
-
-
-async def _mark(client: Client, rows: Sequence[SourceSummary]) -> list[SourceSummary]:
-    """Those that were still there."""
-    return [row for row in rows if await client.mark_stale(row.key)]
+    verb = f"would {act.verb}" if dry_run else act.done
+    run.out.emit(document, human=lambda: _print_done(run, verb, done, rows))
 
 
 def reap(ctx: typer.Context, dry_run: _DryRun = False) -> None:

@@ -15,7 +15,9 @@ from mx.cli.options import Invocation, invocation_of, with_client
 from mx.cli.output import Cell, Column, Output
 from mx.cli.pick import pick
 from mx.cli.transfer_top import top
+from mx.client.base import Client
 from mx.core import filters
+from mx.core.fleet import Fleet
 from mx.core.transfer import STAGES, TransferReport, TransferState
 from mx.core.units import format_age, format_size
 
@@ -132,18 +134,36 @@ def show(
             metavar="ID", help="Transfer id, or the beginning of one.", autocompletion=complete.transfers
         ),
     ],
+    watch: WatchOption = False,
 ) -> None:
     """Show one transfer: seconds per stage, and what each source gave.
 
     JSON: the members of `mx transfer list`, for one.
     """
     run = invocation_of(ctx)
-    reports = {
-        report.transfer_id: report for report in with_client(ctx, lambda c: c.list_transfers(limit=_ALL))
-    }
-    chosen = pick(transfer_id, dict.fromkeys(reports, ""), noun="transfer", listing="mx transfer list")
-    report = reports[chosen]
+    if watch:
+        live.watch(ctx, _watched(transfer_id))
+        return
+    report = _pick(transfer_id, with_client(ctx, lambda client: client.list_transfers(limit=_ALL)))
     run.out.emit(report_document(report), human=lambda: describe(run.out, report))
+
+
+def _pick(wanted: str, found: Sequence[TransferReport]) -> TransferReport:
+    """Raises NotFoundError, UsageError."""
+    reports = {report.transfer_id: report for report in found}
+    return reports[pick(wanted, dict.fromkeys(reports, ""), noun="transfer", listing="mx transfer list")]
+
+
+def _watched(wanted: str) -> live.Whole[TransferReport]:
+    async def read(_client: Client, fleet: Fleet) -> TransferReport:
+        return _pick(wanted, fleet.transfers)
+
+    return live.Whole(
+        subject=lambda fleet: _pick(wanted, fleet.transfers),
+        read=read,
+        document=report_document,
+        print=lambda run, report, fleet: describe(run.out, report),
+    )
 
 
 def report_document(report: TransferReport) -> dict[str, object]:

@@ -54,7 +54,7 @@ class Watching:
         pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self._failed, 10))
         self._failed += 1
         # Watchers that lost the same server must not come back in the same instant.
-        return LinkLost(str(failure), self._failed, pause_s * (0.5 + self._jitter()))
+        return LinkLost(failure.message, self._failed, pause_s * (0.5 + self._jitter()))
 
 
 def list_events(limit: int, kinds: Sequence[EventKind], subject: str) -> Operation[tuple[Event, ...]]:

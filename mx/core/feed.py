@@ -172,7 +172,7 @@ class FleetChanges:
 @dataclass(frozen=True, slots=True)
 class LinkLost:
     """The client lost the server and tries again by itself in ``retry_in_s``; what was told is as old
-    as the last update. Told at each failed attempt."""
+    as the last update. Told at each failed attempt; ``reason`` is one sentence without its remedy."""
 
     reason: str
     attempt: int

@@ -59,6 +59,11 @@ def update_from_json(data: Any) -> feed.FeedUpdate:
     return cast(feed.FeedUpdate, from_json(cast(Any, feed.FeedUpdate), data))
 
 
+def event_document(event: feed.Event) -> dict[str, object]:
+    """An event as commands and screens show it to programs: every member, ``fields`` always an object."""
+    return {**to_json(event), "fields": to_json(event.fields or {})}
+
+
 def event_from_json(data: Any) -> feed.Event:
     """IntegrityError for what is none."""
     return from_json(feed.Event, data)

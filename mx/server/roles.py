@@ -1,8 +1,9 @@
-"""Who may do what through ``mx.admin.v1``: on a server whose operators may only look, nothing is changed.
+"""Who may do what: on a server whose operators may only look, nothing is changed by them.
 
-Workers go on there: a fleet must load, publish and leave whatever its operators may. A worker says that
-it is one in the metadata of its calls; the published calls are workers' calls anyway. This keeps hands
-off, and is no protection from somebody who lies: that needs authentication.
+Workers go on there: a fleet must load, publish and leave whatever its operators may. A worker of mx says
+that it is one in the metadata of its calls. Published clients can't say so, and of the published calls
+only DeleteModel is never a worker's: it is refused to everybody but workers, the others to nobody. This
+keeps hands off, and is no protection from somebody who lies: that needs authentication.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import grpc.aio
 
 from mx.errors import PermissionDeniedError
 from mx.wire.roles import ROLE_KEY, WORKER
-from mx.wire.v1 import admin
+from mx.wire.v1 import admin, model
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _Changes = Callable[[Any], bool]  # whether this request changes something
@@ -56,6 +57,8 @@ CHANGES: dict[str, _Changes] = {
     "MarkSourceStale": lambda _: True,
     "ReapSources": lambda request: not request.dry_run,
 }
+# Of published calls, by their whole name.
+PUBLISHED = frozenset({f"/{model.ModelService_NAME}/DeleteModel"})
 _PREFIX = f"/{admin.AdminService_NAME}/"
 
 
@@ -71,17 +74,17 @@ class Roles:
 
     def require(self, method: str, request: Any, context: Context) -> None:
         """PermissionDeniedError for what this caller may not do. ``method``: /package.Service/Method."""
-        if not self.read_only or not method.startswith(_PREFIX):
+        if not self.read_only:
             return
-        name = method.removeprefix(_PREFIX)
-        if name in SHARED:
+        name = method.removeprefix(_PREFIX)  # a published call keeps its whole name
+        if name in SHARED or name in PUBLISHED:
             refused = not _is_worker(context)
         else:
             changes = CHANGES.get(name)
             refused = changes is not None and changes(request)
         if refused:
             raise PermissionDeniedError(
-                f"{name} is refused: this server is read-only for operators",
+                f"{name.rpartition('/')[2]} is refused: this server is read-only for operators",
                 remedy="ask a server without server.admin_read_only, or have it turned off",
             )
 

@@ -40,7 +40,7 @@ _UNKNOWN = CacheUsage(0, 0, 0, {})
 
 
 class EntryFeed:
-    """``owner`` is this process in claims: its own downloads are told by ``DownloadFeed``."""
+    """``owner`` is this process in claims: its own downloads are told by ``FeedService``."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ from mx.core.feed_events import Teller
 from mx.core.fleet import Fleet
 from mx.core.model import EntryKey
 from mx.core.server_state import ServerStatus
-from mx.errors import MxError
+from mx.errors import MxError, UnavailableError
 from mx.logs import event_log
 from mx.ports import Clock, EntryCache, EventStore, ModelStore, SourceStore
 from mx.services.eviction import EvictionService
@@ -74,6 +74,7 @@ class FeedService:
         self._transfers = transfers
         self._always = always
         self._loading = True
+        self._open = False
         self._feed = Feed(clock, rules=rules, cut=self._cut)
         self._history = History(events, tell=self._log, watched=lambda: self._feed.watchers > 0)
         self._sources = SourceFeed(sources, self._feed)
@@ -83,6 +84,7 @@ class FeedService:
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
+        self._open = True
         if self._always:
             self._begin()
         return self
@@ -90,6 +92,7 @@ class FeedService:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._open = False
         self._feed.end("the server is shutting down")
         for task in self._tasks:
             task.cancel()
@@ -109,6 +112,8 @@ class FeedService:
         self, *, resume: FeedPosition | None = None
     ) -> AsyncGenerator[FleetSnapshot | FleetChanges, None]:
         """See ``Feed.watch``. A server's status must have been told by then, or is waited for."""
+        if not self._open:
+            raise UnavailableError("nothing is told here yet, or any more")
         self._begin()
         if not self._feed.watchers:
             self._sources.look()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from mx.testing.redis_servers import running_redis, valkey_program
 from mx.testing.samples import entry
 
 ONE = entry()
+# The stores are swept every 10 s too: what is there before then was told.
+TOLD_WITHIN_S = 5.0
 
 
 class Watch:
@@ -123,14 +126,23 @@ def test_servers_of_one_store_show_each_others_changes(tmp_path: Path, store: st
 
 def _see_each_other(one: Server, two: Server) -> None:
     with running(one, two), watching(one, two) as watches:
+        begin_s = time.monotonic()
         publish(one.client)
         for watch in watches:
             watch.until(lambda fleet: ONE.key in fleet.sources)
             watch.until(lambda fleet: any("serves" in event.text for event in fleet.events))
+        assert time.monotonic() - begin_s < TOLD_WITHIN_S
+        begin_s = time.monotonic()
         assert two.client.withdraw(ONE.key)
         for watch in watches:
             watch.until(lambda fleet: ONE.key not in fleet.sources)
+        assert time.monotonic() - begin_s < TOLD_WITHIN_S
+        for watch in watches:
             fleet = watch.until(lambda fleet: any("left" in event.text for event in fleet.events))
             texts = [event.text for event in fleet.events if event.kind is EventKind.SOURCE]
             assert len(texts) == 2, texts
-        assert one.client.list_events() == two.client.list_events()
+        told = one.client.list_events()
+        assert told == two.client.list_events()
+        one.kill()
+        one.start()
+        assert one.client.list_events()[: len(told)] == told

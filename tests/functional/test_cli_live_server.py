@@ -204,6 +204,7 @@ def test_every_exit_code_has_its_command(user: User) -> None:
         _damage(user)
         meets(ExitCode.INTEGRITY, "cache", "verify", "--dry-run")
     meets(ExitCode.UNREACHABLE, "health")
+    meets(ExitCode.UNREACHABLE, "events", "-f")  # a server that was never there is not waited for
     with serving(replace(user, variables=user.variables | {"MODEL_EXPRESS_ADMIN_READ_ONLY": "1"}), port):
         meets(ExitCode.DENIED, "cache", "unpin", model)
     with socket.create_server(("127.0.0.1", 0)) as silent:

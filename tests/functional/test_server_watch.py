@@ -217,6 +217,7 @@ async def test_on_a_read_only_server_operators_look_and_change_nothing() -> None
                 client.reap_sources(),
                 client.pin_model(some.entry_key(), None),
                 client.remove_model(model.provider, model.name),
+                client.delete_model(model.provider, model.name),  # a published call
                 client.run_eviction(await client.plan_eviction()),
                 anext(client.ensure(model)),
                 worker.mark_stale(key),
@@ -229,6 +230,7 @@ async def test_on_a_read_only_server_operators_look_and_change_nothing() -> None
             await client.report_transfer(some.transfer())
             async with aclosing(worker.ensure(model)) as updates:
                 assert [update.status async for update in updates][-1] == "downloaded"
+            assert "1 record" in await worker.delete_model(model.provider, model.name)
             assert await worker.withdraw(key)
         finally:
             await worker.close()

@@ -113,6 +113,38 @@ def test_rows_that_change_and_go_are_told(tmp_path: Path) -> None:
     assert told == [("snapshot", None, None), ("changed", "w1", "stale"), ("gone", "w0", "ready")]
 
 
+def test_one_transfer_is_followed_to_its_end(tmp_path: Path) -> None:
+    ran = played(
+        tmp_path,
+        *("transfer", "show", "t0", "--watch", "-f", "json"),
+        updates=(
+            some.snapshot(),
+            changes(feed.TransferChanged(some.transfer("t0", bytes_done=70)), sequence=2),
+            changes(feed.TransferChanged(some.transfer("other", bytes_done=1)), sequence=3),
+            changes(
+                feed.TransferChanged(some.transfer("t0", TransferState.DONE, bytes_done=100)), sequence=4
+            ),
+        ),
+        speed=1.5,
+    )
+    told = [(one["update"], one["state"], one["bytes_done"]) for one in lines(ran)]
+    assert told[1:] == [("snapshot", "running", 70), ("snapshot", "done", 100)]
+
+
+def test_a_server_is_followed(tmp_path: Path) -> None:
+    draining = replace(some.server_status(), draining=True)
+    ran = played(
+        tmp_path,
+        *("server", "status", "--watch", "-f", "json"),
+        updates=(some.snapshot(), changes(feed.ServerChanged(draining), sequence=2)),
+        speed=1.5,
+    )
+    assert [(one["update"], one["draining"]) for one in lines(ran)] == [
+        ("snapshot", False),
+        ("snapshot", True),
+    ]
+
+
 def test_a_lost_link_is_told_and_its_return(tmp_path: Path) -> None:
     ran = played(
         tmp_path,

@@ -92,7 +92,7 @@ def test_any_words(capsys: pytest.CaptureFixture[str], words: list[str]) -> None
         json.loads(ran.out)
 
 
-@many
+@settings(many, max_examples=50)  # each runs two commands
 @given(entries(), st.sampled_from(["human", "json", "json-pretty"]))
 def test_any_record_can_be_listed_and_shown(found: SourceEntry, form: str) -> None:
     bench = Bench()

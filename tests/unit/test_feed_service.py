@@ -281,3 +281,10 @@ async def test_a_status_that_could_not_be_had_is_asked_for_again(world: World) -
     finally:
         task.cancel()
         await asyncio.wait({task})
+
+
+async def test_a_feed_that_does_not_run_says_so(world: World) -> None:
+    feed, _ = await world.server("a")
+    await world.stack.aclose()
+    with pytest.raises(UnavailableError):
+        await anext(feed.watch())

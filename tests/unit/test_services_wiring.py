@@ -56,6 +56,21 @@ async def test_sources_outlive_a_restart_on_sqlite(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("sources", "models", "kept"),
+    [("sqlite", "auto", True), ("memory", "sqlite", True), ("memory", "auto", False)],
+)
+async def test_events_outlive_a_restart_where_a_store_keeps_them(
+    tmp_path: Path, sources: str, models: str, kept: bool
+) -> None:
+    settings = load(tmp_path, sources, **{"database.backend": models})
+    async with open_services(settings) as services:
+        services.feed.tell_started("1.2.3")
+        assert len(await services.feed.list_events(limit=10)) == 1
+    async with open_services(settings) as services:
+        assert len(await services.feed.list_events(limit=10)) == kept
+
+
+@pytest.mark.parametrize(
+    ("sources", "models", "kept"),
     [
         ("sqlite", "auto", True),
         ("sqlite", "sqlite", True),

@@ -53,6 +53,5 @@ class KubernetesView:
         models = len(await self._models.list_models())
         return (
             ("workers", str(workers)),
-            (f"{MODELS.plural}", str(models)),
-            ("events", "kept in the memory of each server"),
+            (MODELS.plural, str(models)),
         )

@@ -70,16 +70,3 @@ def facts(event: Event, moment: Moment) -> Facts:
 def line(event: Event, moment: Moment) -> str:
     """As in a log file."""
     return f"{moment.date(event.at_ms)} {event.level.value} {event.kind.value} {event.subject}: {event.text}"
-
-
-def document(event: Event) -> dict[str, object]:
-    return {
-        "event_id": event.event_id,
-        "at_ms": event.at_ms,
-        "kind": event.kind.value,
-        "level": event.level.value,
-        "subject": event.subject,
-        "text": event.text,
-        "server": event.server,
-        "fields": dict(event.fields or {}),
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from mx.core.feed import Event
+from mx.core.feed_json import event_document
 from mx.errors import MxError
 from mx.tui.commands import words_of
 from mx.tui.keys import GLOBAL, TABLE, Key, bindings
@@ -45,7 +46,7 @@ class EventsScreen(TableScreen):
                 rows=self._rows,
                 stamp=lambda: (moment.fleet.events, self._older),
                 facts=lambda event, _: rows.facts(event, moment),
-                document=rows.document,
+                document=event_document,
                 name=lambda event: rows.line(event, moment),
                 empty=("nothing happened yet", "downloads, evictions, sources and transfers are told here"),
             )
