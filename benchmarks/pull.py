@@ -193,7 +193,7 @@ class RawReader:
         """Seconds from post to done."""
         prepared = self.backend.prepare(self.peer, extents)
         started = time.perf_counter()
-        self.backend.post(prepared, self.peer)
+        self.backend.post(prepared)
         while self.backend.poll(prepared) is not ReadState.DONE:
             pass
         seconds = time.perf_counter() - started

@@ -180,8 +180,15 @@ class TransferBackend(Protocol):
         """Undo one connect; with the last one the peer is forgotten. No read of it may be in flight."""
         ...
 
-    def start_read(self, agent_name: str, extents: Extents) -> object:
-        """Post one read; the handle is for ``poll`` and ``release`` only. May block until done."""
+    def prepare(self, agent_name: str, extents: Extents) -> object:
+        """One read, checked and ready to be posted; nothing is written yet. ``release`` it in any case."""
+        ...
+
+    def post(self, handle: object) -> None:
+        """Start a prepared read, once. May block until its bytes are there.
+
+        When this raises, the hardware may still write until ``release`` answers True.
+        """
         ...
 
     def poll(self, handle: object) -> ReadState:

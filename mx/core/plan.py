@@ -163,15 +163,17 @@ def merge_regions(
     tensor shares with its neighbour.
     """
     merged: list[tuple[int, int]] = []
-    start = end = -1
+    start = end = -page_bytes
     for addr, size in sorted(ranges):
         if not size:
             continue
-        low = addr // page_bytes * page_bytes
-        high = -(-(addr + size) // page_bytes) * page_bytes
-        if low <= end:
-            end = max(end, high)
+        high = addr + size
+        if addr < end + page_bytes:  # its first page overlaps or touches what is there
+            if high > end:
+                end = -(-high // page_bytes) * page_bytes
             continue
+        low = addr // page_bytes * page_bytes
+        high = -(-high // page_bytes) * page_bytes
         if end >= 0:
             merged.append((start, end))
         start, end = low, high

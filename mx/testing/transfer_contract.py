@@ -39,7 +39,8 @@ def extents(ranges: Sequence[tuple[Buffer, int, Buffer, int, int]]) -> Extents:
 
 
 def read(backend: TransferBackend, peer: str, what: Extents, *, within_s: float = 10.0) -> None:
-    handle = backend.start_read(peer, what)
+    handle = backend.prepare(peer, what)
+    backend.post(handle)
     end = time.monotonic() + within_s
     while backend.poll(handle) is ReadState.PENDING:
         assert time.monotonic() < end, "the read did not finish in time"
@@ -127,6 +128,20 @@ class TransferBackendContract:
         target.disconnect(peer)
         with pytest.raises(MxError):
             read(target, peer, extents([(mine, 30, theirs, 0, 10)]))
+
+    def test_a_read_that_is_only_prepared_writes_nothing_and_can_be_given_up(
+        self, pair: tuple[TransferBackend, TransferBackend]
+    ) -> None:
+        target, source = pair
+        theirs, mine = buffer(b"a"), buffer(b"-")
+        source.register([region(theirs)])
+        target.register([region(mine)])
+        peer = target.connect(source.local_metadata())
+        handle = target.prepare(peer, extents([(mine, 0, theirs, 0, SIZE)]))
+        assert target.release(handle)
+        assert mine.raw == b"-" * SIZE
+        read(target, peer, extents([(mine, 0, theirs, 0, SIZE)]))
+        assert mine.raw == theirs.raw
 
     @pytest.mark.parametrize("blob", [b"", b"\0", b"rubbish" * 50])
     def test_metadata_that_is_none_is_refused(

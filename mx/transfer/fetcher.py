@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from mx.core.plan import RegionMap, join
 from mx.core.swarm import (
@@ -94,8 +95,9 @@ class Fetcher:
         self._inbox = inbox
         self._on_progress = on_progress
         self._on_lost = on_lost or (lambda _: None)
-        self._reads = Reads(backend, stall_s=limits.stall_s, on_done=self._judge_later)
+        self._reads = Reads(backend, stall_s=limits.stall_s, on_done=self._read_done)
         self._events: deque[Event] = deque()
+        self._unjudged: deque[tuple[int, str]] = deque()
         self._extents: dict[tuple[str, int], Future[Extents]] = {}
         self._held: DigestMatched | None = None  # the last verdict, while sources are compared
         self._times = Times()
@@ -170,6 +172,7 @@ class Fetcher:
             return "a read can't be ended"
         self._tick(book)
         if not self._events:
+            self._judge_waiting()
             self._drain_inbox(wait_s=POLL_S if len(self._reads) else IDLE_S)
         return ""
 
@@ -269,8 +272,10 @@ class Fetcher:
         match command:
             case Read(segment, source):
                 extents = self._ranges(book, source, segment)
-                self._prepare_ahead(book, source)
-                self._events.extend(self._reads.post(segment, source, book.shares[source], extents))
+                others = partial(self._work_meanwhile, book, source)
+                self._events.extend(
+                    self._reads.post(segment, source, book.shares[source], extents, meanwhile=others)
+                )
                 self._events.extend(self._reads.poll(book.shares))
             case Stop(segment, source):
                 self._events.extend(self._reads.stop(segment, source))
@@ -282,6 +287,11 @@ class Fetcher:
                 self._on_lost(share.session.name)
             case Done() | GiveUp():
                 self._times.verified = time.monotonic()
+
+    def _work_meanwhile(self, book: Book, source: str) -> None:
+        """What the other threads do while a read from this source goes on."""
+        self._judge_waiting()
+        self._prepare_ahead(book, source)
 
     def _prepare_ahead(self, book: Book, source: str) -> None:
         for segment in book.swarm.upcoming(AHEAD):
@@ -315,9 +325,15 @@ class Fetcher:
         return extents
 
     # --- verification, in the verifier threads ---------------------------------------------------
-    def _judge_later(self, segment: int, source: str) -> None:
-        if self._book is not None and not self._book.shares[source].dropped:
-            self._verifiers.submit(self._judge, self._book, segment, source)
+    def _read_done(self, segment: int, source: str) -> None:
+        self._unjudged.append((segment, source))
+
+    def _judge_waiting(self) -> None:
+        """Hand what was read to the verifiers; later than at once, so that the next read comes first."""
+        while self._book is not None and self._unjudged:
+            segment, source = self._unjudged.popleft()
+            if not self._book.shares[source].dropped:
+                self._verifiers.submit(self._judge, self._book, segment, source)
 
     def _judge(self, book: Book, segment: int, source: str) -> None:
         try:

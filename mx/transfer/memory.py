@@ -21,7 +21,7 @@ from mx.ports import ReadState
 
 @dataclass(slots=True)
 class PendingRead:
-    """A posted read. ``hold`` keeps it pending; ``stuck`` means that not even ``sever`` ends it."""
+    """One read. ``hold`` keeps it pending; ``stuck`` means that not even ``sever`` ends it."""
 
     agent_name: str
     extents: Extents
@@ -105,7 +105,7 @@ class MemoryBackend:
         del self._uses[agent_name]
         self._peers.pop(agent_name, None)
 
-    def start_read(self, agent_name: str, extents: Extents) -> object:
+    def prepare(self, agent_name: str, extents: Extents) -> object:
         regions = self._peers.get(agent_name)
         if regions is None:
             raise InvalidArgumentError(f"agent {agent_name} is not connected")
@@ -115,11 +115,13 @@ class MemoryBackend:
             _require(mine, addr, size, "here")
         for addr, size in zip(extents.remote_addr, extents.length, strict=True):
             _require(regions, addr, size, f"at {agent_name}")
-        read = PendingRead(agent_name, extents)
+        return PendingRead(agent_name, extents)
+
+    def post(self, handle: object) -> None:
+        assert isinstance(handle, PendingRead)
         if self._fabric.fault is not None:
-            self._fabric.fault(read)
-        self._open.append(read)
-        return read
+            self._fabric.fault(handle)
+        self._open.append(handle)
 
     def poll(self, handle: object) -> ReadState:
         assert isinstance(handle, PendingRead)

@@ -198,18 +198,7 @@ class NixlBackend:
                 with contextlib.suppress(MxError):
                     self._call(f"forget {agent_name}", lambda: self._agent.invalidateRemoteMD(agent_name))
 
-    def start_read(self, agent_name: str, extents: Extents) -> object:
-        handle = self.prepare(agent_name, extents)
-        try:
-            self.post(handle, agent_name)
-        except MxError:
-            if self.release(handle):
-                raise
-            # The hardware may still write, so the caller has to wait for its end: ``poll`` says how it was.
-        return handle
-
     def prepare(self, agent_name: str, extents: Extents) -> object:
-        """A request that is checked and ready to be posted; ``release`` it in any case."""
         nixl = self._nixl
         local = self._descriptors(self._memory, extents.local_addr, extents.length, extents.local_device)
         remote_memory = nixl.DRAM_SEG if extents.remote_device == HOST_DEVICE else nixl.VRAM_SEG
@@ -224,11 +213,10 @@ class NixlBackend:
             self._reads.add(handle)
         return handle
 
-    def post(self, handle: object, agent_name: str) -> None:
-        """Start a prepared read; over shared memory it blocks until the bytes are there."""
-        with self._lock:
+    def post(self, handle: object) -> None:
+        with self._lock:  # over shared memory until the bytes are there
             self._require_open(handle)
-            self._call(f"read from {agent_name}", lambda: self._agent.postXferReq(handle, ""))
+            self._call("read", lambda: self._agent.postXferReq(handle, ""))
 
     def _require_open(self, handle: object) -> None:
         if handle not in self._reads:

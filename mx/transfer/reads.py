@@ -55,17 +55,33 @@ class Reads:
         """Bytes of the target were or may have been written."""
         return self.first_s > 0
 
-    def post(self, segment: int, source: str, share: Share, extents: Extents) -> list[Event]:
-        """Start one read; may block until it is done."""
+    def post(
+        self, segment: int, source: str, share: Share, extents: Extents, *, meanwhile: Callable[[], None]
+    ) -> list[Event]:
+        """Start one read; may block until it is done.
+
+        ``meanwhile`` sets other threads to work, once nothing but posting is left to do: started any
+        earlier they would compete with this thread for the interpreter while nothing is being read.
+        """
+        try:
+            handle = self._backend.prepare(share.session.agent_name, extents)
+        except MxError as error:
+            meanwhile()
+            return [ReadFailed(segment, source, error.message)]
+        meanwhile()
         now = time.monotonic()
         self.first_s = self.first_s or now
         share.read_begins(now)
+        read = _InFlight(segment, source, handle)
+        self._in_flight.append(read)
         try:
-            handle = self._backend.start_read(share.session.agent_name, extents)
+            self._backend.post(handle)
         except MxError as error:
-            share.read_ends(time.monotonic())
-            return [ReadFailed(segment, source, error.message)]
-        self._in_flight.append(_InFlight(segment, source, handle))
+            if self._backend.release(handle):
+                self._in_flight.remove(read)
+                share.read_ends(time.monotonic())
+                return [ReadFailed(segment, source, error.message)]
+            # The hardware may still write, so its end is waited for: ``poll`` says how it was.
         return []
 
     def poll(self, shares: Mapping[str, Share]) -> list[Event]:

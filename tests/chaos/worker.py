@@ -147,12 +147,12 @@ class CountingNixl(NixlBackend):
         self._joined.release()
         return name
 
-    def start_read(self, agent_name: str, extents: Extents) -> object:
+    def prepare(self, agent_name: str, extents: Extents) -> object:
         name = agent_name.split("-r0-")[0].removeprefix("mx-")
         if self.hold is not None:
             self._wait(self.hold, name)
         self.posted[name] += sum(extents.length)
-        return super().start_read(agent_name, extents)
+        return super().prepare(agent_name, extents)
 
     def _wait(self, hold: Hold, name: str) -> None:
         while hold.sources > 0:

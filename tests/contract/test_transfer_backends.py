@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from mx.errors import PreconditionError, UnavailableError
-from mx.ports import ReadState, TransferBackend
+from mx.ports import TransferBackend
 from mx.testing.transfer_contract import TransferBackendContract, buffer, extents, read, region
 from mx.transfer.memory import MemoryBackend, MemoryFabric
 from mx.transfer.nixl import NixlBackend
@@ -145,45 +145,21 @@ class TestNixl(TransferBackendContract):
         target.close()
         source.close()
 
-    def test_a_read_that_failed_to_start_and_can_not_be_freed_is_answered_for_later(self) -> None:
-        """The hardware may still write: whoever started it must wait before the memory is used."""
-
-        class Failing(NixlBackend):
-            freed = False
-
-            def post(self, handle: object, agent_name: str) -> None:
-                super().post(handle, agent_name)
-                raise UnavailableError("the connection broke while it was posted")
-
-            def release(self, handle: object) -> bool:
-                return self.freed and super().release(handle)
-
-        target, source = Failing(f"test-{os.getpid()}-{next(_names)}"), agent()
-        theirs, mine = buffer(b"abc"), buffer(b"-")
-        source.register([region(theirs)])
-        target.register([region(mine)])
-        peer = target.connect(source.local_metadata())
-        handle = target.start_read(peer, extents([(mine, 0, theirs, 0, 1000)]))
-        assert not target.release(handle)
-        target.freed = True
-        until(lambda: target.poll(handle) is ReadState.DONE)
-        assert target.release(handle)
-        with pytest.raises(UnavailableError, match="while it was posted"):
-            target.start_read(peer, extents([(mine, 0, theirs, 0, 1000)]))
-        target.close()
-        source.close()
-
     def test_a_handle_that_was_severed_is_over(self) -> None:
         target, source = agent(), agent()
         theirs, mine = buffer(b"abc"), buffer(b"-")
         source.register([region(theirs)])
         target.register([region(mine)])
         peer = target.connect(source.local_metadata())
-        handle = target.start_read(peer, extents([(mine, 0, theirs, 0, 1000)]))
+        posted, prepared = (target.prepare(peer, extents([(mine, 0, theirs, 0, 1000)])) for _ in range(2))
+        target.post(posted)
         target.sever(())
         with pytest.raises(UnavailableError, match="cut off"):
-            target.poll(handle)
-        assert target.release(handle)
+            target.poll(posted)
+        with pytest.raises(UnavailableError, match="cut off"):
+            target.post(prepared)
+        assert target.release(posted)
+        assert target.release(prepared)
         target.close()
         source.close()
 

@@ -535,7 +535,7 @@ def connections(fleet: Fleet, of: TransferEngine) -> list[str]:
     fleet.fabric.fault = None
     for name in fleet.fabric.agents:
         with contextlib.suppress(MxError):
-            mine.start_read(name, nothing)
+            mine.prepare(name, nothing)
             found.append(name)
     return found
 
