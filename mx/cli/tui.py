@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import sys
@@ -162,20 +161,17 @@ def _require_terminal() -> None:
 def _show(run: Invocation, wish: _Wish, *, read_only: bool, dark: bool) -> None:
     # gRPC's own library writes to the terminal behind everybody's back.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from mx.tui.garbage import Garbage
+
+    garbage = Garbage()
     sites = _sites(run, wish)
-    gc.disable()  # a tenth of the time to the first screen; nothing of what is made until then goes again
     with _recorder(wish.record) as write:
         from mx.tui.app import MxApp
 
-        shown = MxApp(sites, read_only=read_only, dark=dark, record=write, on_first_paint=_collect_garbage)
+        shown = MxApp(sites, read_only=read_only, dark=dark, record=write, garbage=garbage)
         shown.run()
     if shown.return_code:
         raise typer.Exit(shown.return_code)
-
-
-def _collect_garbage() -> None:
-    gc.freeze()
-    gc.enable()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ page that a browser has open: the address that is printed carries a token, and o
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
 import shlex
@@ -44,6 +45,12 @@ def serve(out: Output, *, port: int) -> None:
             """Logs stay as they are."""
 
         async def on_startup(self, app: web.Application) -> None:
+            self._telling = asyncio.create_task(self._tell())
+
+        async def _tell(self) -> None:
+            """Who reads the address may open it at once: it is told when it answers."""
+            while not await _answers(port):  # noqa: ASYNC110  # nothing of aiohttp tells it
+                await asyncio.sleep(0.01)
             out.line(f"http://{HOST}:{port}/?token={token}")
             out.say("open this in a browser of this machine; Ctrl-C ends it")
 
@@ -71,6 +78,15 @@ def serve(out: Output, *, port: int) -> None:
         raise UnavailableError(
             f"{HOST}:{port}: {error.strerror or error}", remedy="--web-port 0 takes a free port"
         ) from error
+
+
+async def _answers(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(HOST, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def _free_port() -> int:

@@ -16,14 +16,16 @@ from datetime import tzinfo
 from functools import partial
 from typing import ClassVar, ParamSpec, TypeVar
 
+from textual import events
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 from textual.theme import Theme
 
 from mx.client.base import Client
-from mx.core.feed import FeedUpdate
+from mx.core.feed import FeedUpdate, FleetSnapshot
 from mx.errors import MxError, UnavailableError
 from mx.tui.commands import Command, Desk, words_of
+from mx.tui.garbage import Garbage
 from mx.tui.moment import Moment
 from mx.tui.screens.dialogs import ConfirmScreen, TextScreen
 from mx.tui.screens.fleet import SCREENS, FleetScreen
@@ -34,6 +36,7 @@ T = TypeVar("T")
 
 PAINT_S = 0.1
 _PAINT_SHARE = 20  # a repaint that took 20 ms is followed by one after 400 ms at the earliest
+_IDLE_S = 1.0  # since the last key or click
 _SEEN_S = 10.0  # the feed tells a change within a second; after so long nobody waits any more
 
 DARK = Theme(
@@ -86,7 +89,7 @@ def _screen(name: str) -> Screen[None]:
 
 class MxApp(App[None]):
     """``now_ms`` is this machine's time, ``zone`` the one that times are shown in (None: the machine's).
-    ``record`` is told every update before anyone sees it."""
+    ``record`` is told every update before anyone sees it; ``garbage`` when collecting it disturbs nobody."""
 
     CSS = "Toast { width: 88; max-width: 95%; }"
     SCREENS: ClassVar = {name: partial(_screen, name) for name in SCREENS}
@@ -101,7 +104,7 @@ class MxApp(App[None]):
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         zone: tzinfo | None = None,
         record: Callable[[FeedUpdate], None] | None = None,
-        on_first_paint: Callable[[], None] = lambda: None,
+        garbage: Garbage | None = None,
     ) -> None:
         super().__init__()
         self.register_theme(DARK)
@@ -115,7 +118,8 @@ class MxApp(App[None]):
         self.moment = Moment(zone=zone)
         self._read_only = read_only
         self._record = record
-        self._on_first_paint = on_first_paint
+        self._garbage = garbage
+        self._touched_s = 0.0
         self._client: Client | None = None
         self._busy: dict[int, str] = {}
         self._moved = asyncio.Condition()
@@ -156,7 +160,8 @@ class MxApp(App[None]):
         self.call_after_refresh(self._begin)  # the client's modules are loaded once there is a screen
 
     def _begin(self) -> None:
-        self._on_first_paint()
+        if self._garbage is not None:
+            self._garbage.settled()
         self.connect(self.site)
 
     def connect(self, site: Site) -> None:
@@ -184,6 +189,8 @@ class MxApp(App[None]):
                 async for update in updates:
                     self._write_down(update)
                     watched.take(update, now_ms=self.now_ms())
+                    if isinstance(update, FleetSnapshot) and self._garbage is not None:
+                        self._garbage.settled()
                     async with self._moved:
                         self._moved.notify_all()
                     self._paint_soon()
@@ -210,6 +217,13 @@ class MxApp(App[None]):
     def _tick(self) -> None:
         self.watched.sample(now_ms=self.now_ms())
         self.paint_now()
+        if self._garbage is not None and time.monotonic() - self._touched_s > _IDLE_S:
+            self._garbage.idle()
+
+    async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.InputEvent):
+            self._touched_s = time.monotonic()
+        await super().on_event(event)
 
     def _paint_soon(self) -> None:
         if not self._due:

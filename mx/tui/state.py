@@ -181,6 +181,11 @@ class Look(Generic[T]):
         marked = [row for row in rows if self.ident(row) in self.marked] if self.marked else []
         return marked or ([] if cursor is None else [cursor])
 
+    @property
+    def moves(self) -> bool:
+        """Whether time alone may bring rows in, take them out or change their order."""
+        return bool(self.filter or self.sort or self.only_problems)
+
     def words(self) -> str:
         """For the title of the table."""
         parts = [f"/{self.filter}"] if self.filter else []

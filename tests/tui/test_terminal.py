@@ -37,7 +37,7 @@ class Terminal:
     def start(self, *words: str, columns: int = 120, lines: int = 40) -> None:
         self._started += 1
         size = ["-x", str(columns), "-y", str(lines)]
-        command = " ".join([f"PYTHONPATH={ROOT}", "TERM=xterm-256color", *words, "; echo ended $? ; cat"])
+        command = " ".join([f"PYTHONPATH={ROOT}", "TERM=xterm-256color", *words, "; echo exit code $? ; cat"])
         self._run("new-session", "-d", *size, command)
 
     def press(self, *keys: str) -> None:
@@ -150,7 +150,7 @@ def test_an_operator_at_a_terminal(terminal: Terminal, server: Server, tmp_path:
     terminal.press("y")
     terminal.shows("1 entry deleted", "the cache is empty")
     terminal.press("q")
-    assert "ended 0" in terminal.shows("ended")
+    assert "exit code 0" in terminal.shows("exit code")
     terminal.end()
 
     # The recording tells the same, and lets nobody act.
@@ -163,13 +163,13 @@ def test_an_operator_at_a_terminal(terminal: Terminal, server: Server, tmp_path:
     terminal.press("3", "x")
     terminal.shows("a recording does not hold a plan")
     terminal.press("q")
-    terminal.shows("ended 0")
+    terminal.shows("exit code 0")
 
 
 def test_no_screen_is_left_behind_after_control_c(terminal: Terminal, server: Server) -> None:
     terminal.start(*MX, "tui", "-e", server.address, "--theme", "light")
     terminal.shows("● live")
     terminal.press("C-q")
-    text = terminal.shows("ended 0")
+    text = terminal.shows("exit code 0")
     assert "Overview" not in text
     assert "Traceback" not in text

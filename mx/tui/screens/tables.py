@@ -29,7 +29,7 @@ from mx.tui.widgets.bars import Prompt
 from mx.tui.widgets.table import Table
 
 T = TypeVar("T")
-_LONG = 500  # rows from which changes are let in once a second
+_LONG = 500  # rows from which a table is painted once a second, and when a key changed it
 _REST_S = 0.15  # the cursor rests: now it is worth to ask for details
 
 
@@ -173,13 +173,13 @@ class TableScreen(FleetScreen):
 
     def paint_body(self) -> None:
         # Ages move rows in and out of filters and change orders: once a second is soon enough.
-        second = self.moment.now_ms // 1000
+        second = self.mx.now_ms() // 1000
         anew = second != self._painted_s
         self._painted_s = second
         for sheet in self.sheets:
-            look = sheet.look
-            moves = bool(look.filter or look.sort or look.only_problems) or sheet.total >= _LONG
-            sheet.paint(anew=anew and moves)
+            look, is_long = sheet.look, sheet.total >= _LONG
+            if anew or not is_long:
+                sheet.paint(anew=anew and (is_long or look.moves))
         self._paint_pane()
 
     def repaint_sheet(self) -> None:
@@ -198,8 +198,10 @@ class TableScreen(FleetScreen):
             self.fetch_extra(sheet, row, rest_s=_REST_S)
         content = ink("") if row is None else page(self.facts_of(sheet, row), width=self._pane_width())
         about = self.query_one("#about", Static)
-        if not isinstance(about.content, Content) or about.content.plain != content.plain:
-            about.update(content)
+        shown = about.content.plain if isinstance(about.content, Content) else None
+        if shown != content.plain:
+            # Ages change each second and its height hardly ever: laying a screen out costs half a repaint.
+            about.update(content, layout=shown is None or shown.count("\n") != content.plain.count("\n"))
 
     def _pane_width(self) -> int:
         return max(20, self.query_one("#pane", VerticalScroll).size.width - 1)  # a scroll bar may come
