@@ -35,7 +35,7 @@ def serve(out: Output, *, port: int) -> None:
     from aiohttp import web
 
     token = secrets.token_urlsafe(16)
-    port = port or _free_port()
+    port = _free_port(port)
 
     def known(given: str | None) -> bool:
         return given is not None and hmac.compare_digest(given.encode(), token.encode())
@@ -75,9 +75,7 @@ def serve(out: Output, *, port: int) -> None:
     try:
         TokenServer(command, host=HOST, port=port, title="mx tui").serve()
     except OSError as error:
-        raise UnavailableError(
-            f"{HOST}:{port}: {error.strerror or error}", remedy="--web-port 0 takes a free port"
-        ) from error
+        raise _taken(port, error) from error
 
 
 async def _answers(port: int) -> bool:
@@ -89,7 +87,18 @@ async def _answers(port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def _free_port(port: int) -> int:
+    """This one, or any for 0. UnavailableError when somebody else has it: they would answer in our place."""
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise _taken(port, error) from error
         return int(probe.getsockname()[1])
+
+
+def _taken(port: int, error: OSError) -> UnavailableError:
+    return UnavailableError(
+        f"{HOST}:{port}: {error.strerror or error}", remedy="--web-port 0 takes a free port"
+    )

@@ -129,3 +129,13 @@ async def test_in_a_browser_only_for_who_has_the_token(address: str) -> None:
             while b"[1 Overview]" not in drawn:
                 message = await page.receive()
                 drawn += message.data if isinstance(message.data, bytes) else b""
+
+
+def test_a_port_that_is_taken_has_no_address(address: str, tmp_path: Path) -> None:
+    """Who has the port would answer in our place."""
+    port = address.rpartition(":")[2].partition("/")[0]
+    ran = mx("tui", "--replay", str(tmp_path / "r.jsonl"), "--web", "--web-port", port)
+    assert ran.returncode == 4
+    assert ran.stdout == ""
+    assert f"127.0.0.1:{port}" in ran.stderr
+    assert "--web-port 0" in ran.stderr

@@ -153,6 +153,7 @@ class TableScreen(FleetScreen):
 
     def forget(self) -> None:
         self._extra = {}
+        self._painted_s = -1  # a long table must not offer the last endpoint's rows until its second is over
         for sheet in self.sheets:
             sheet.look.marked.clear()
 
